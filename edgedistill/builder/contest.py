@@ -1,0 +1,214 @@
+"""The contest: which students are trained, and which of them is provisionally best.
+
+Students train in the shortlist's order until one is eligible on validation, each only if its
+training, its control and the measuring fit the time that is left. What was decided is recorded
+under the plan's key, so that the same plan repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgedistill import judge
+from edgedistill.builder import figures, shortlist
+from edgedistill.builder.course import Course
+from edgedistill.builder.shortlist import Entry, Shortlist, Stopped, entries, plan_key
+from edgedistill.errors import UserError
+from edgedistill.progress import told
+from edgedistill.records import Candidate, Choice, Figures, Step
+
+AFTER = 20.0  # seconds kept for judging, bundling and reporting
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the contest left: rows with a graph, and why others have none."""
+
+    rows: tuple[Candidate, ...]  # all that are measured beside the baseline
+    stopped: Stopped
+    provisional: str | None  # the row whose control was trained
+
+
+@dataclass
+class _Contest:
+    """What is known so far."""
+
+    course: Course
+    found: Shortlist
+    trained: list[Entry] = field(default_factory=list)
+    skipped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    brief: dict[str, Figures] = field(default_factory=dict)  # of trained rows
+
+
+def hold(course: Course) -> Outcome:
+    """Hold the contest. Raises `UserError` where the time limit leaves room for no student."""
+    everyone = entries(course)
+    teachers, unfit = _teachers(course)
+    if not everyone:
+        return Outcome(teachers, unfit, None)
+    key = plan_key(course)
+    known = {} if course.job.run.redecide else course.store.decision(key) or {}
+    found = _known(known, everyone) if "order" in known else shortlist.make(course, everyone)
+    # recorded before the hour: a build that is killed goes on with the same students
+    known = {**known, **_recorded(found)}
+    course.store.decide(key, known)
+    held = _Contest(course, found)
+    if found.order:
+        _train(held, known)
+    provisional, control = _control(held, known)
+    names = [entry.name for entry in held.trained]
+    course.store.decide(key, {**known, "trained": names, "provisional": provisional})
+    rows = [row for entry in held.trained for row in entry.rows if row.name not in found.unfit]
+    measured = {row.name for row in (*rows, *control)}
+    stopped = {**unfit, **found.dropped, **found.unfit, **held.skipped}
+    stopped = {name: why for name, why in stopped.items() if name not in measured}
+    return Outcome((*teachers, *rows, *control), stopped, provisional)
+
+
+def _recorded(found: Shortlist) -> dict[str, Any]:
+    return {
+        "order": [entry.name for entry in found.order],
+        "dropped": {name: list(why) for name, why in found.dropped.items()},
+        "unfit": {name: list(why) for name, why in found.unfit.items()},
+    }
+
+
+def _known(known: Mapping[str, Any], everyone: list[Entry]) -> Shortlist:
+    """Return the shortlist that an earlier run of this plan made."""
+    by_name = {entry.name: entry for entry in everyone}
+    return Shortlist(
+        order=tuple(by_name[name] for name in known["order"]),
+        dropped={name: tuple(why) for name, why in known["dropped"].items()},
+        unfit={name: tuple(why) for name, why in known["unfit"].items()},
+    )
+
+
+def _teachers(course: Course) -> tuple[tuple[Candidate, ...], Stopped]:
+    """Return the rows of the quantized teacher that the target's runtime can run."""
+    made: list[Candidate] = []
+    unfit: dict[str, tuple[str, str]] = {}
+    for row in course.plan.candidates:
+        if row.role == "teacher_int8":
+            lacks = figures.lacks(course, row, row.graph)
+            if lacks:
+                unfit[row.name] = ("dropped", lacks)
+            else:
+                made.append(row)
+    return tuple(made), unfit
+
+
+def _train(held: _Contest, known: Mapping[str, Any]) -> None:
+    """Train in order until one is eligible; later ones are rows with their reason."""
+    course, enough, needs = held.course, None, {}
+    named = bool(course.job.student.named())
+    for entry in held.found.order:
+        if "trained" in known and entry.name not in known["trained"]:
+            _skip(held, entry, "an earlier run of this plan did not train it")
+            continue
+        if enough and not named and "trained" not in known:
+            _skip(held, entry, f"{enough} is eligible already; --student names more")
+            continue
+        needs[entry.name] = need = 0.0 if "trained" in known else _needs(held, entry)
+        if need and need > course.left():
+            left = told(max(0.0, course.left()))
+            _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
+            continue
+        for row in entry.rows:
+            course.run(row.validation)
+        held.trained.append(entry)
+        if "trained" not in known:
+            enough = enough or _so_far(held).chosen
+    if held.trained:
+        return
+    name = min(needs, key=lambda each: needs[each])
+    spent = course.job.run.seconds() - course.left()
+    raise UserError(
+        f"no student fits the time limit of {course.job.run.time_limit}: the quickest, {name}, "
+        f"needs about {told(needs[name])} with its control and the measuring: "
+        f"--time-limit {int((needs[name] + spent) / 60) + 2}m"
+    )
+
+
+def _skip(held: _Contest, entry: Entry, why: str) -> None:
+    for row in entry.rows:
+        held.skipped[row.name] = ("skipped", why)
+
+
+def _needs(held: _Contest, entry: Entry) -> float:
+    """Estimate the seconds of a student: labels, training, a control, evaluation, measuring."""
+    course = held.course
+    training = labels = 0.0
+    controls = [row.training for row in entry.controls[:1] if row.training]
+    for step in (entry.training, *controls):
+        if course.store.find(step) is None:
+            training += course.estimate(step)
+            for name, thing in step.inputs.items():
+                if name.startswith("labels.") and isinstance(thing, Step):
+                    labels += _label_seconds(course, thing)
+    if training:
+        course.tell("estimate", f"{entry.name}: {told(training)} of training, control included")
+    evaluated = sum(course.facts.rows[name] for name in ("validation", "test"))
+    after = 2 * course.job.measure.seconds + AFTER + 2 * evaluated * _row_seconds(course)
+    return training + labels + after
+
+
+def _row_seconds(course: Course) -> float:
+    """Return what the teacher's float graph took for one validation row."""
+    made = course.artifact(course.plan.baseline.validation)
+    return made.seconds / max(1, course.facts.rows["validation"])
+
+
+def _label_seconds(course: Course, step: Step) -> float:
+    """Estimate a labelling from what the same rows cost the teacher's graph, one by one."""
+    if course.store.find(step) is not None:
+        return 0.0
+    rows = course.facts.rows["train"]
+    source = step.inputs["rows.0"]
+    made = len(source.settings["made"]) if isinstance(source, Step) else 0
+    return rows * max(1, made) * _row_seconds(course) / 2
+
+
+def _so_far(held: _Contest) -> Choice:
+    """Choose among the trained rows by validation and brief figures."""
+    course = held.course
+    rows = [row for entry in held.trained for row in entry.rows]
+    rows = [row for row in rows if row.name not in held.found.unfit]
+    for row in rows:
+        if row.name not in held.brief:
+            held.brief[row.name] = shortlist.measure(course, row)
+    made = [contender(course, row, held.brief[row.name]) for row in rows]
+    return judge.choose(made, course.target.limits, objective=course.job.run.objective)
+
+
+def contender(course: Course, row: Candidate, found: Figures) -> judge.Contender:
+    """Return a row as the choice sees it."""
+    seen = figures.judge(course, row, course.plan.baseline, "validation")
+    return judge.Contender(row.name, row.role, seen, found, row.parent)
+
+
+def _control(held: _Contest, known: Mapping[str, Any]) -> tuple[str | None, tuple[Candidate, ...]]:
+    """Train the control of the provisional choice: the same shape, on labels alone.
+
+    Its float and quantized rows share that training; which of them is the control of what the full
+    measuring chooses is known only then.
+    """
+    if not held.trained:
+        return None, ()
+    provisional = known.get("provisional")
+    if provisional is None:
+        choice = _so_far(held)
+        provisional = choice.chosen or choice.best_miss or held.trained[0].name
+    for entry in held.trained:
+        if any(row.name == provisional for row in entry.rows):
+            twins = tuple(row for row in entry.controls if _shown(held, entry, row))
+            held.course.run(*(row.validation for row in twins))
+            return provisional, twins
+    return provisional, ()
+
+
+def _shown(held: _Contest, entry: Entry, control: Candidate) -> bool:
+    """Say whether a control's counterpart can be chosen at all."""
+    gone = {**held.found.unfit, **held.found.dropped}
+    return any(row.scheme == control.scheme and row.name not in gone for row in entry.rows)

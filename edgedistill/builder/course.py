@@ -1,0 +1,85 @@
+"""A build under way: what its parts share, and the one way to run steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedistill.job import Job
+from edgedistill.planner import Facts
+from edgedistill.records import Artifact, Candidate, Plan, Progress, Source, Step
+from edgedistill.store import Store, keys
+from edgedistill.store.runner import Runner
+from edgedistill.target import Target
+
+
+@dataclass(frozen=True)
+class Course:
+    """One build: the job, its plan, where steps run, and when it began."""
+
+    job: Job
+    target: Target  # with the job's limits in place
+    facts: Facts
+    plan: Plan
+    store: Store
+    runner: Runner
+    progress: Progress
+    scratch: Path  # a temporary folder
+    started: float = field(default_factory=time.monotonic)
+    about: Mapping[str, str] = field(default_factory=dict)  # what a step is for, by its key
+    made: dict[str, Artifact] = field(default_factory=dict)  # what this build used, by key
+
+    def run(self, *steps: Step | Source | None) -> None:
+        """Make the steps and all that they need, unless they lie in the store."""
+        for artifact in self.runner.run(
+            [step for step in steps if isinstance(step, Step)], self._named
+        ):
+            self.made.setdefault(artifact.key, artifact)
+
+    def estimate(self, step: Step) -> float:
+        """Return how many seconds a step would take here; 0 where its stage can't say."""
+        return self.runner.estimate(step, self._named) or 0.0
+
+    def _named(self, event: Mapping[str, Any]) -> None:
+        """Pass an event on, with what its step is for."""
+        about = self.about.get(event.get("key", ""))
+        self.progress({**event, "about": about} if about else event)
+
+    def folder(self, thing: Step | Source) -> Path:
+        """Return where a source or a step that was run lies."""
+        return thing.path if isinstance(thing, Source) else self.made[keys.key(thing)].path
+
+    def artifact(self, step: Step | Source) -> Artifact:
+        return self.made[keys.key(step)]
+
+    def left(self) -> float:
+        """Return the seconds left of the time limit."""
+        return self.job.run.seconds() - (time.monotonic() - self.started)
+
+    def tell(self, heading: str, text: str) -> None:
+        self.progress({"kind": "line", "about": heading, "text": text})
+
+    def note(self, text: str) -> None:
+        self.progress({"kind": "note", "text": text})
+
+
+def steps_of(rows: Iterable[Candidate], *, untrained: bool = True) -> list[Step]:
+    """Return the steps of rows, inputs first, each once; those of untrained graphs too."""
+    seen: dict[int, Step] = {}
+
+    def visit(thing: Step | Source) -> None:
+        if isinstance(thing, Source) or id(thing) in seen:
+            return
+        for each in thing.inputs.values():
+            visit(each)
+        seen[id(thing)] = thing
+
+    for row in rows:
+        first = row.untrained if untrained else None
+        for thing in (first, row.graph, row.train, row.validation, row.test, row.fixed):
+            if thing is not None:
+                visit(thing)
+    return list(seen.values())

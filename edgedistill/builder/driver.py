@@ -1,0 +1,256 @@
+"""Build: from a Job to a Report, the straight line in one sitting.
+
+prepare -> propose -> contest (train) -> measure -> judge -> report -> bundle
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import bundle, judge, planner
+from edgedistill.builder import contest, figures, narrate, record, shipping
+from edgedistill.builder.course import Course, steps_of
+from edgedistill.builder.opening import Opened, open_job
+from edgedistill.builder.prepare import Prepared, prepare
+from edgedistill.builder.record import Judged
+from edgedistill.builder.shortlist import plan_key
+from edgedistill.builder.teacher import hold_teacher
+from edgedistill.errors import SurroundingsError
+from edgedistill.job import Job
+from edgedistill.progress import silent
+from edgedistill.records import Choice, Plan, Progress, Step
+from edgedistill.store import keys
+from edgedistill.store.runner import Runner
+
+EXIT = {"fits": 0, "fits_closely": 0, "misses": 1}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a build leaves: the record, and where its files lie."""
+
+    record: Mapping[str, Any]  # report.json
+    folder: Path | None  # the bundle, or None where none was written
+    path: Path  # report.json
+
+    @property
+    def verdict(self) -> str:
+        """fits | fits_closely | misses"""
+        return str(self.record["verdict"])
+
+    @property
+    def chosen(self) -> str | None:
+        """The name of the chosen row."""
+        return self.record["chosen"]
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line exits with."""
+        return EXIT[self.verdict]
+
+    def closing(self) -> list[str]:
+        """Return the last lines that people are told: where the files are."""
+        if self.folder is None:
+            lines = [f"report     {self.path}"]
+            out = self.path.with_name(self.path.name.removesuffix(".report.json"))
+            when = shipping.earlier(out)
+            return [*lines, f"untouched  {out}/ is the bundle of {when}"] if when else lines
+        files = ", ".join(sorted(path.name for path in self.folder.iterdir()))
+        return [f"bundle     {self.folder}/  ({files})"]
+
+    def bundle(self) -> bundle.Bundle:
+        """Open the bundle that was written. Raises `BundleError` where there is none."""
+        return bundle.load(self.folder or self.path.parent)
+
+
+def build_job(job: Job, progress: Progress = silent) -> Report:
+    """Build what the job asks for; returns the report, whatever the verdict."""
+    started = time.monotonic()
+    opened = open_job(job)
+    prepared = prepare(job, opened.target, opened.store)
+    _tell(prepared, progress)
+    plan = planner.propose(job, opened.target, prepared.facts)
+    if not job.run.allow_code:  # keys import plugins: before the first one
+        keys.refuse_strangers(steps_of(plan.rows()))
+    with _course(job, opened, prepared, plan, progress=progress, started=started) as course:
+        hold_teacher(course)
+        outcome = contest.hold(course)
+        rows = [plan.baseline, *outcome.rows]
+        course.run(*(each for row in rows for each in (row.train, row.validation, row.test)))
+        measured = figures.measure(course, rows)
+        judged = {
+            row.name: record.judged(course, prepared, row, measured.figures[row.name])
+            for row in rows
+        }
+        choice, said = _choose(course, judged, outcome)
+        judged = _one_control(judged, choice)
+        _run_fixed(course, judged.get(choice.chosen or ""))
+        made = record.make(course, prepared, judged, choice=choice, measured=measured, said=said)
+        one = judged.get(choice.chosen or choice.best_miss or "")
+        if one is None or (made["verdict"] == "misses" and not job.run.best_effort):
+            return Report(made, None, shipping.leave_report(opened.out, made))
+        licence = bundle.licence_of(prepared.model.folder)
+        folder = shipping.ship(course, opened.out, one=one, report=made, licence=licence)
+        return Report(made, folder, folder / "report.json")
+
+
+def _tell(prepared: Prepared, progress: Progress) -> None:
+    for heading, text in prepared.lines:
+        progress({"kind": "line", "about": heading, "text": text})
+    for text in prepared.warnings:
+        progress({"kind": "warning", "text": text})
+
+
+@contextmanager
+def _course(
+    job: Job,
+    opened: Opened,
+    prepared: Prepared,
+    plan: Plan,
+    *,
+    progress: Progress,
+    started: float,
+) -> Iterator[Course]:
+    """Open what the parts of a build share, and close it whatever happens."""
+    steps = steps_of(plan.rows())
+    _room(opened, prepared, steps)
+    for note in plan.notes:
+        progress({"kind": "note", "text": note})
+    store, threads = opened.store, prepared.facts.host.threads
+    scratch = Path(tempfile.mkdtemp(prefix="edgedistill-"))
+    try:
+        with (
+            store.reading({keys.key(step) for step in steps}),
+            Runner(store.root, threads=threads, allow_code=job.run.allow_code) as runner,
+        ):
+            yield Course(
+                job=job,
+                target=opened.target,
+                facts=prepared.facts,
+                plan=plan,
+                store=store,
+                runner=runner,
+                progress=progress,
+                scratch=scratch,
+                started=started,
+                about=narrate.about(plan, prepared.facts.rows),
+            )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _room(opened: Opened, prepared: Prepared, steps: list[Step]) -> None:
+    """Refuse a build that the disk can't hold: what its steps write, and training's checkpoints."""
+    need = sum(
+        _bytes(step, prepared) for step in steps if not opened.store.has(keys.key(step), step.stage)
+    )
+    free = opened.store.free_bytes()
+    if need > free:
+        raise SurroundingsError(
+            f"the build may write {need / 1e6:,.0f} MB, and '{opened.store.root}' has "
+            f"{free / 1e6:,.0f} MB free: make room, or name another place with --store"
+        )
+
+
+def _bytes(step: Step, prepared: Prepared) -> float:
+    """Return at most what a step writes: weights in float32, four times over while training."""
+    facts = prepared.facts
+    weights = 4.0 * (prepared.model.parameters or 0)
+    rows = max(facts.rows.values())
+    if step.stage in ("finetune", "distill"):
+        return 4 * weights
+    if step.stage == "encode":
+        tokens = facts.teacher.encoder.get("max_length")
+        each = 8.0 * tokens if tokens else _pixels(prepared)
+        return rows * max(1, len(step.settings["made"])) * each
+    if step.stage in ("label", "evaluate"):
+        return 4.0 * rows * len(facts.labels)
+    return weights
+
+
+def _pixels(prepared: Prepared) -> float:
+    """Return the bytes of one encoded image."""
+    told = json.loads(prepared.model.encoder["image.json"])
+    height, width = told["size"]
+    return float(height * width * told["channels"])
+
+
+def _run_fixed(course: Course, one: Judged | None) -> None:
+    """Make the graph of one shape of the chosen row, where the target asks for it."""
+    if one is not None and one.row.fixed is not None:
+        course.run(one.row.fixed)
+
+
+# ---------------------------------------------------------------- the choice
+
+
+def _choose(
+    course: Course, judged: Mapping[str, Judged], outcome: contest.Outcome
+) -> tuple[Choice, tuple[str, ...]]:
+    """Choose, repeating what an earlier run of this plan chose; say what contradicts it."""
+    fresh = _fresh(course, judged, outcome)
+    key = plan_key(course)
+    known = course.store.decision(key) or {}
+    before = None if course.job.run.redecide else known.get("chosen")
+    state, why = fresh.states.get(before or "", ("dropped", ""))
+    repeats = state not in ("dropped", "skipped", "failed")
+    said: list[str] = []
+    choice = fresh
+    if before and repeats and before != fresh.chosen:
+        said.append(
+            f"an earlier run of this plan chose '{before}', and this one repeats it; its fresh "
+            f"figures alone would choose '{fresh.chosen or 'nothing'}' ({state}: {why}); "
+            "--set run.redecide=true decides again"
+        )
+        as_before = "as an earlier run of this plan chose"
+        states = {**fresh.states, before: ("chosen", as_before)}
+        if fresh.chosen:
+            states[fresh.chosen] = ("kept", f"fresh figures alone: {fresh.reason}")
+        choice = dataclasses.replace(fresh, chosen=before, reason=as_before, states=states)
+    if choice.chosen:
+        course.store.decide(key, {**known, "chosen": choice.chosen})
+    trained = {row.name: row.training for row in course.plan.rows()}
+    first = outcome.provisional
+    if first and choice.chosen and trained[first] is not trained[choice.chosen]:
+        said.append(
+            f"the control is that of '{first}', the best by brief figures; "
+            f"the full measuring chose '{choice.chosen}'"
+        )
+    return choice, tuple(said)
+
+
+def _one_control(judged: Mapping[str, Judged], choice: Choice) -> dict[str, Judged]:
+    """Keep the one control that has the scheme of the chosen row, where there is one."""
+    shown = judged.get(choice.chosen or choice.best_miss or "")
+    controls = {name for name, one in judged.items() if one.row.role == "control"}
+    same = {name for name in controls if shown and judged[name].row.scheme == shown.row.scheme}
+    gone = controls - same if same else set()
+    return {name: one for name, one in judged.items() if name not in gone}
+
+
+def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcome) -> Choice:
+    roles = {row.name: row.role for row in course.plan.rows()}
+    contenders = [
+        judge.Contender(name, one.row.role, one.validation, one.figures, one.row.parent)
+        for name, one in judged.items()
+    ]
+    contenders += [
+        judge.Contender(name, roles[name], stopped=why)
+        for name, why in outcome.stopped.items()
+        if name not in judged
+    ]
+    return judge.choose(
+        contenders,
+        course.target.limits,
+        objective=course.job.run.objective,
+        max_drop=course.job.quantize.max_drop,
+    )

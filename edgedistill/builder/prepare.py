@@ -1,0 +1,372 @@
+"""Prepare a build: read the rows and the models, match labels, decide what the host decides.
+
+All that can be known wrong is said here, in the first seconds. With a store the sources are
+brought into it; without one (`plan`) nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins
+from edgedistill.data import models, sources, split, starter
+from edgedistill.errors import DataError, JobError, ModelError, nearest
+from edgedistill.families import family_of
+from edgedistill.job import Job
+from edgedistill.judge import evidence
+from edgedistill.planner import Facts, Host, Model
+from edgedistill.records import Source
+from edgedistill.store import Store
+from edgedistill.target import Target
+from edgedistill.train import recipe
+
+SAMPLE = 5_000  # training rows whose lengths decide max_length
+LABELS_SHOWN = 10  # of a model that has no names for them
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The facts for the planner, and what people are told about them."""
+
+    facts: Facts
+    data: split.DataSet
+    model: models.ModelFound
+    metric_reason: str
+    lines: tuple[tuple[str, str], ...]  # (heading, text)
+    warnings: tuple[str, ...]
+
+    @property
+    def seen_by_teacher(self) -> bool:
+        """Say whether the teacher may have been trained on the rows of our own test split."""
+        cut = self.data.origin.get("test") == "cut"
+        return cut and self.facts.teacher.has_head and not self.starter
+
+    @property
+    def starter(self) -> bool:
+        return bool(self.facts.starter)
+
+
+def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
+    """Read what the job names. Raises `DataError`, `ModelError` or `JobError`."""
+    refuse_code(job)
+    how = recipe.read(job.recipe or "logits", allow_code=job.run.allow_code)
+    data = starter.data() if job.starter else sources.read(job.data, task=job.task.name)
+    task = plugins.find("tasks", data.task, allow_code=job.run.allow_code)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+        scratch = Path(folder)
+        found = _teacher(job, data.task, scratch)
+        labels = _labels(found, data, job.model.finetune)
+        kept = found.has_head and job.model.finetune != "always"
+        unnamed = kept and found.labels is None
+        found = models.named(found, labels) if kept else found
+        _all_known(data, labels)
+        metric, why = _metric(task, data, job.task.metric)
+        keep = _keeper(store)
+        teacher, cut = _model(found, data, task, job, keep, scratch)
+        students = {
+            path: _model(other, data, task, job, keep, scratch)[0]
+            for path, other in _students(job, data.task, found, scratch)
+        }
+        splits = {
+            name: keep("rows", part.digest, part.write, f"{data.name}/{name}")
+            for name, part in data.splits.items()
+        }
+    facts = Facts(
+        task=data.task,
+        metric=metric,
+        labels=tuple(labels),
+        rows={name: len(part) for name, part in data.splits.items()},
+        splits=splits,
+        teacher=teacher,
+        host=_host(job, target),
+        recipe=how,
+        students=students,
+        starter=starter.SETTINGS if job.starter else {},
+    )
+    about = _About(data, found, facts, why, cut, job.run.private, unnamed)
+    warnings = (*data.warnings, *found.warnings)
+    return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
+
+
+def refuse_code(job: Job) -> None:
+    """Refuse every .py file that the job names, unless it may run: before anything imports it."""
+    if job.run.allow_code:
+        return
+    for kind, name in _named_code(job):
+        plugins.find(kind, name)  # raises, and runs nothing
+
+
+def _named_code(job: Job) -> Iterator[tuple[str, str]]:
+    kinds = {"task": "tasks", "family": "families", "scheme": "schemes", "losses": "losses"}
+    told: list[tuple[str, Any]] = [("tasks", job.task.name), ("schemes", job.quantize.schemes)]
+    for values in job.stages.values():
+        told += [(kinds.get(name, "stages"), value) for name, value in values.items()]
+    for kind, value in told:
+        texts = [value] if isinstance(value, str) else value
+        for text in texts if isinstance(texts, (list, tuple, Mapping)) else ():
+            if isinstance(text, str) and text.endswith(".py"):
+                yield kind, text
+
+
+def _labels(found: models.ModelFound, data: split.DataSet, finetune: str) -> list[str]:
+    """Return the labels in the order of the outputs; a head that is trained anew takes ours."""
+    return data.labels() if finetune == "always" else models.labels(found, data.labels())
+
+
+def _metric(task: Any, data: split.DataSet, asked: str | None) -> tuple[str, str]:
+    """Return the metric to judge by, and why."""
+    if asked is None:
+        metric, why = task.default_metric(Counter(data.splits["train"].truth or ()))
+        return metric, why or "labels are about even"
+    if asked not in task.METRICS:
+        raise JobError(f"task.metric: unknown metric '{asked}': {nearest(asked, task.METRICS)}")
+    return asked, "as asked"
+
+
+Keep = Callable[..., Source]
+
+
+def _keeper(store: Store | None) -> Keep:
+    """Return what turns content into a Source: the store, or (for a plan) its name alone."""
+
+    def keep(
+        kind: str, digest: str, fill: Callable[[Path], Any], name: str = "", **facts: Any
+    ) -> Source:
+        if store is None:
+            return Source(kind, digest, Path(digest), name, facts)
+        return store.bring(kind, digest, fill, name=name, facts=facts)
+
+    return keep
+
+
+def _teacher(job: Job, task: str, scratch: Path) -> models.ModelFound:
+    if job.starter:
+        folder = scratch / "starter"
+        folder.mkdir()
+        starter.model(folder)
+        return models.read(folder, task=task)
+    if job.model.path is None:
+        raise JobError("no model: name one with --model (a folder, a hub id), beside --data")
+    return models.read(
+        job.model.path,
+        revision=job.model.revision,
+        allow_pickle=job.run.allow_pickle,
+        allow_code=job.run.allow_code,
+        task=task,
+    )
+
+
+def _all_known(data: split.DataSet, labels: list[str]) -> None:
+    """Refuse rows of other splits whose label has no training row or no output."""
+    known = set(labels)
+    for name, part in data.splits.items():
+        unknown = Counter(label for label in part.truth or () if label not in known)
+        if unknown:
+            label, count = unknown.most_common(1)[0]
+            first = next(i for i, each in enumerate(part.truth or ()) if each == label) + 1
+            total = sum(unknown.values())
+            raise DataError(
+                f"{data.name}/{name}: {total:,} rows carry a label that no training row has, "
+                f"such as '{label}' ({count} rows, the first is row {first})"
+            )
+
+
+def _model(
+    found: models.ModelFound,
+    data: split.DataSet,
+    task: Any,
+    job: Job,
+    keep: Keep,
+    scratch: Path,
+) -> tuple[Model, float | None]:
+    """Return a model for the planner, and the share of training rows that max_length cuts."""
+    folder = scratch / found.encoder_digest[:16]
+    found.write_encoder(folder)
+    pair = "text_pair" in data.columns
+    settings = task.encoder_settings(found.folder, job.task.max_length, pair=pair)
+    cut = None
+    if "max_length" in settings:
+        encoder = task.open_encoder(folder, settings)
+        length, cut = task.max_length_for(encoder, _some(data.splits["train"].examples))
+        if job.task.max_length is None:
+            settings = {**settings, "max_length": length}
+        else:
+            cut = None
+    family = family_of(found.config)
+    shape = plugins.find("families", family).shape(found.config)
+    model = Model(
+        source=keep("model", found.digest, found.write, found.name),
+        encoder_source=keep("encoder", found.encoder_digest, found.write_encoder, found.name),
+        encoder=settings,
+        config=found.config,
+        family=family,
+        shape=shape,
+        has_head=found.has_head,
+    )
+    return model, cut
+
+
+def _some(examples: Sequence[Any]) -> list[Any]:
+    """Return at most `SAMPLE` examples, evenly spread."""
+    step = max(1, -(-len(examples) // SAMPLE))
+    return [examples[index] for index in range(0, len(examples), step)]
+
+
+def _students(
+    job: Job, task: str, teacher: models.ModelFound, scratch: Path
+) -> Iterator[tuple[str, models.ModelFound]]:
+    """Read the students that come from other checkpoints or configs, by the path that named them.
+
+    One without an encoder takes the teacher's. Raises `ModelError`.
+    """
+    for path in job.student.paths():
+        found = models.read(
+            path,
+            allow_pickle=job.run.allow_pickle,
+            allow_code=job.run.allow_code,
+            task=task,
+            student=True,
+        )
+        if not found.has_weights and job.student.init != "random":
+            raise ModelError(
+                f"student '{path}' is a config without weights: it can only start from random "
+                "ones, which need far more rows; say so with --set student.init=random"
+            )
+        yield path, found if found.encoder else _encoded_by(found, teacher, scratch)
+
+
+# What must be alike for a model to read what another's encoder makes, by names in config.json.
+READ_ALIKE = ("vocab_size", "num_channels", "image_size")
+
+
+def _encoded_by(
+    found: models.ModelFound, teacher: models.ModelFound, scratch: Path
+) -> models.ModelFound:
+    """Give a student without an encoder the teacher's, where it can read what that makes."""
+    for name in READ_ALIKE:
+        ours, theirs = found.config.get(name), teacher.config.get(name)
+        if ours != theirs and (name == "vocab_size" or None not in (ours, theirs)):
+            raise ModelError(
+                f"student '{found.name}' has no encoder of its own, and can't take the teacher's: "
+                f"its {name} is {ours or 'not said'}, the teacher's {theirs or 'not said'}"
+            )
+    folder = scratch / f"student-{found.digest[:16]}"
+    folder.mkdir(exist_ok=True)
+    for file in teacher.folder.glob("*.json"):  # what the task reads beside the encoder's own file
+        if file.name != "config.json" and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, folder / file.name)
+    (folder / "config.json").write_text(json.dumps(dict(found.config)), encoding="utf-8")
+    return replace(models.encoded_by(found, teacher), folder=folder)
+
+
+def _host(job: Job, target: Target) -> Host:
+    from edgedistill.graph import operators
+    from edgedistill.measure import host
+
+    opset, ir = operators.caps(target.runtime.onnxruntime)
+    return Host(
+        threads=job.run.threads or _cores(),
+        dtype="bfloat16" if host.multiplies_bfloat16() else "float32",
+        device="cpu",
+        instructions=host.instructions(),
+        opset=min(opset, OPSET),
+        ir=min(ir, IR),
+    )
+
+
+def _cores() -> int:
+    """Return the cores that this process may use, where the system says; else all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+OPSET, IR = 17, 8  # the floor that runs everywhere; nothing that we write needs more
+
+
+@dataclass(frozen=True)
+class _About:
+    """Tells what was found, as `plan` and `build` print it first."""
+
+    data: split.DataSet
+    found: models.ModelFound
+    facts: Facts
+    why: str  # this metric
+    cut: float | None  # share of the training rows that max_length cuts
+    private: bool
+    unnamed: bool  # the model's outputs have no names of their own
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield headings and texts."""
+        yield from self._rows()
+        yield from self._teacher()
+        yield "metric", f"{self.facts.metric.replace('_', ' ')} ({self.why})"
+        yield "", evidence.can_show(self.facts.rows["test"])
+        for pair, count in self.data.overlap.items():
+            if count:
+                yield "overlap", f"{count:,} rows of {pair} are the same inputs"
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        data, facts = self.data, self.facts
+        order = ("train", "validation", "test")
+        rows = ", ".join(f"{facts.rows[name]:,} {name}" for name in order)
+        columns = " + ".join(f"'{data.columns[c]}'" for c in data.columns if c != "label")
+        shown = facts.labels[:4]
+        labels = ", ".join(shown) + (", ..." if len(facts.labels) > len(shown) else "")
+        yield (
+            "task",
+            f"{data.task} · {len(facts.labels)} labels ({labels}) · "
+            f"{columns} -> '{data.columns.get('label', 'label')}' · {rows} rows",
+        )
+        for row in () if self.private else data.preview:
+            yield "", " | ".join(f"{name}: {value}" for name, value in row.items())[:110]
+        ours = [name for name in order if data.origin.get(name) == "cut"]
+        if ours:
+            yield "", f"{' and '.join(ours)} cut by us, by the hash of each row's inputs"
+        if data.ignored:
+            yield "ignored", f"{', '.join(data.ignored)} (beside the splits, not used)"
+
+    def _teacher(self) -> Iterator[tuple[str, str]]:
+        found, teacher = self.found, self.facts.teacher
+        family = plugins.find("families", teacher.family)
+        head = "" if found.has_head else " · no head yet: it gets one first"
+        kind = (found.config.get("architectures") or [found.model_type])[0]
+        size = found.dtype
+        if found.parameters:
+            size = f"{found.parameters / 1e6:.1f} M · {found.dtype}"
+        yield "teacher", f"{kind} · {family.name(teacher.shape)} · {size}{head}"
+        length, cut = teacher.encoder.get("max_length"), self.cut
+        if length:
+            share = "" if cut is None else f", which cuts {100 * cut:.1f} % of the training rows"
+            yield "", f"max_length {length}{share}"
+        if self.unnamed:
+            labels = self.facts.labels
+            yield "labels", "the model names none: its outputs are taken in this order"
+            for index, label in enumerate(labels[:LABELS_SHOWN]):
+                yield "", f"LABEL_{index:<4} {label}"
+            if len(labels) > LABELS_SHOWN:
+                yield "", f"and {len(labels) - LABELS_SHOWN} more"
+
+
+def job_filled(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """Return the job with everything inferred filled in; feeding it back gives the same plan."""
+    filled = job.plain()
+    facts = prepared.facts
+    if prepared.starter:
+        return filled
+    filled["task"] |= {"name": facts.task, "metric": facts.metric}
+    if "max_length" in facts.teacher.encoder:
+        filled["task"]["max_length"] = facts.teacher.encoder["max_length"]
+    for role, column in prepared.data.columns.items():
+        if role in filled["data"]:
+            filled["data"][role] = column
+    filled["run"]["threads"] = facts.host.threads
+    return filled

@@ -1,0 +1,214 @@
+"""Make report.json: what was asked, found, done, measured and judged, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import __version__, judge, plugins
+from edgedistill import report as reports
+from edgedistill import target as targets
+from edgedistill.builder import figures
+from edgedistill.builder.course import Course, steps_of
+from edgedistill.builder.prepare import Prepared, job_filled
+from edgedistill.job import Job
+from edgedistill.records import Candidate, Check, Choice, Figures, Measured
+from edgedistill.store import keys
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row with everything that is known of it."""
+
+    row: Candidate
+    figures: Figures
+    validation: judge.Evaluation
+    test: judge.Evaluation
+    temperature: float
+    checks: tuple[Check, ...]
+
+
+def judged(course: Course, prepared: Prepared, row: Candidate, found: Figures) -> Judged:
+    """Judge one measured row on both splits, and hold its limits on test."""
+    found = dataclasses.replace(found, encode_ms=figures.encode_ms(course, row))
+    temperature = figures.temperature(course, row)
+    baseline = course.plan.baseline
+    validation = figures.judge(course, row, baseline, "validation", temperature)
+    test = figures.judge(course, row, baseline, "test", temperature)
+    values, reasons = judge.figures_of(found, test)
+    limits = course.target.limits
+    checks = judge.checks(
+        limits,
+        values,
+        reasons,
+        rows=course.facts.rows["test"],
+        at_best_close=judge.not_unseen(limits) if doubted(course, prepared) else None,
+        vanished=test.vanished,
+    )
+    return Judged(row, found, validation, test, temperature, checks)
+
+
+def doubted(course: Course, prepared: Prepared) -> bool:
+    """Say whether the teacher may have been trained on our test rows."""
+    return prepared.seen_by_teacher and not course.job.data.unseen_by_teacher
+
+
+def make(
+    course: Course,
+    prepared: Prepared,
+    rows: Mapping[str, Judged],
+    *,
+    choice: Choice,
+    measured: Measured,
+    said: tuple[str, ...],
+) -> dict[str, Any]:
+    """Make report.json; `said` are warnings beside those of the data and of the measuring."""
+    doubt: tuple[str, ...] = ()
+    if doubted(course, prepared):
+        doubt = ("the test rows were cut by us, and the teacher may have been trained on them",)
+    told = [
+        _row(course, row, rows.get(row.name))
+        for row in course.plan.rows()
+        if row.name in rows or (row.name in choice.states and row.role != "control")
+    ]
+    verdict = judge.verdict(
+        rows[choice.chosen].checks if choice.chosen else None, strict=course.job.run.strict
+    )
+    build = reports.Build(
+        job=_private(job_filled(course.job, prepared)),
+        target=_target(course.target),
+        data=_data(course, prepared),
+        environment={
+            **measured.environment,
+            "yardstick": dataclasses.asdict(measured.yardstick),
+        },
+        source_model={
+            "name": prepared.model.name,
+            "hash": prepared.model.digest,
+            "size_mb": prepared.model.bytes / 1e6 if not prepared.starter else None,
+        },
+        seconds={"total": time.monotonic() - course.started, "measure": measured.seconds},
+        version=__version__,
+        command=command(course.job),
+        warnings=(*doubt, *prepared.warnings, *course.plan.notes, *measured.warnings, *said),
+        strict=course.job.run.strict,
+        about=course.about,
+    )
+    return reports.make(
+        build, told, choice=choice, verdict=verdict, steps=list(course.made.values())
+    )
+
+
+def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
+    precision = "fp32"
+    if row.scheme != "none":
+        precision = plugins.find(
+            "schemes", row.scheme, allow_code=course.job.run.allow_code
+        ).PRECISION
+    graph = course.artifact(row.graph).facts if one else None  # type: ignore[arg-type]
+    return reports.Row(
+        name=row.name,
+        role=row.role,
+        shape=row.shape,
+        precision=precision,
+        scheme=None if row.scheme == "none" else Path(row.scheme).name,
+        parameters=graph.get("parameters") if graph else None,
+        steps=tuple(keys.key(each) for each in steps_of([row], untrained=False)) if one else (),
+        train=figures.train_score(course, row) if one else None,
+        validation=one.validation if one else None,
+        test=one.test if one else None,
+        figures=one.figures if one else Figures(),
+        graph={n: graph.get(n) for n in ("nodes", "operators", "fusions")} if graph else None,
+        checks=one.checks if one else (),
+    )
+
+
+def _target(target: targets.Target) -> dict[str, Any]:
+    made = dataclasses.asdict(target)
+    return {**made, "limits": dict(target.limits), "reasons": dict(target.reasons)}
+
+
+def _data(course: Course, prepared: Prepared) -> dict[str, Any]:
+    data = prepared.data
+    return {
+        "name": data.name,
+        "hash": {name: source.hash for name, source in course.facts.splits.items()},
+        "splits": {
+            name: {
+                "rows": len(part),
+                "labels": len(set(part.truth or ())),
+                "origin": data.origin.get(name, "given"),
+            }
+            for name, part in data.splits.items()
+        },
+        "columns": dict(data.columns),
+        "ignored": list(data.ignored),
+        "overlap": dict(data.overlap),
+        "metric_reason": prepared.metric_reason,
+        "warnings": list(data.warnings),
+    }
+
+
+def _private(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the job without folders: whatever names a place is cut to its last name."""
+    return {name: _base(value) for name, value in job.items()}
+
+
+def _base(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_base(name): _base(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_base(each) for each in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        return Path(value.replace("\\", "/")).name
+    return value
+
+
+FLAGS = {  # settings that have a flag of their own
+    "model.path": "--model",
+    "data.path": "--data",
+    "task.name": "--task",
+    "distill.recipe": "--recipe",
+    "run.objective": "--objective",
+    "run.seed": "--seed",
+    "run.threads": "--threads",
+    "run.time_limit": "--time-limit",
+}
+PLACES = ("run.out", "run.store")  # where a build happened is not what it was
+
+
+def command(job: Job) -> str:
+    """Return the command that repeats a job: all that differs from the defaults, without folders.
+
+    Live models and rows are named as such: that job is repeated from Python.
+    """
+    plain, usual = _flat(_private(job.plain())), _flat(Job(target=job.target).plain())
+    parts = ["edgedistill", "build", "--target", Path(job.target).name]
+    for name, value in plain.items():
+        if name == "target" or name in PLACES or value == usual.get(name):
+            continue
+        if name in FLAGS:
+            parts += [FLAGS[name], str(value)]
+        elif name.startswith("limits."):
+            parts += ["--limit", f"{name.removeprefix('limits.')}={value}"]
+        elif value is True and name.startswith("run."):
+            parts += ["--" + name.removeprefix("run.").replace("_", "-")]
+        else:
+            told = ",".join(map(str, value)) if isinstance(value, list) else value
+            parts += ["--set", f"{name}={told}"]
+    return shlex.join(parts)
+
+
+def _flat(tables: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            made |= _flat(value, f"{place}{name}.")
+        else:
+            made[f"{place}{name}"] = value
+    return made

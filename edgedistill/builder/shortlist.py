@@ -1,0 +1,157 @@
+"""The shortlist: what can be known of students before the hour of training.
+
+Every shape is measured untrained; one that cannot meet size, memory or latency is dropped with its
+figure, and so is a graph that the target's runtime lacks operators for. The rest are put in the
+order in which they train.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgedistill import judge
+from edgedistill.builder import figures
+from edgedistill.builder.course import Course
+from edgedistill.measure import host, session
+from edgedistill.records import Candidate, Figures, Step
+from edgedistill.store import keys
+
+Stopped = Mapping[str, tuple[str, str]]  # row -> (dropped | skipped, reason)
+BEFORE_TRAINING = ("latency_p90_ms", "memory_mb", "size_mb", "load_ms")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One student: its rows share one training."""
+
+    training: Step
+    rows: tuple[Candidate, ...]  # float first, then one a scheme
+    controls: tuple[Candidate, ...]
+
+    @property
+    def name(self) -> str:
+        return self.rows[-1].name
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Who trains, in which order, and who does not."""
+
+    order: tuple[Entry, ...]
+    dropped: Stopped  # rows that cannot fit; shown in full where their entry trains all the same
+    unfit: Stopped  # rows that the target's runtime can't run: never measured again
+    brief: Mapping[str, Figures] = dataclasses.field(default_factory=dict)  # of untrained graphs
+
+
+def entries(course: Course) -> list[Entry]:
+    """Group the plan's students by their training, in the plan's order."""
+    plan = course.plan
+    students = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
+    made: dict[int, list[Candidate]] = {}
+    for row in students:
+        made.setdefault(id(row.training), []).append(row)
+    controls = [row for row in plan.beside if row.role == "control"]
+    found = []
+    for rows in made.values():
+        training = rows[0].training
+        assert training is not None
+        initial = training.inputs["student.0"]
+        twins = [
+            row for row in controls if row.training and row.training.inputs["student.0"] is initial
+        ]
+        found.append(Entry(training, tuple(rows), tuple(twins)))
+    return found
+
+
+def plan_key(course: Course) -> str:
+    """Return the key of the plan: its rows, and all that decides between them on this host."""
+    run, target = course.job.run, course.target
+    what = {
+        "rows": {row.name: keys.key(row.test) for row in course.plan.rows()},
+        "limits": dict(target.limits),
+        "device": target.device and dataclasses.asdict(target.device),
+        "on_device": run.on_device,
+        "objective": run.objective,
+        "time_limit": run.seconds(),
+        "processor": host.processor()["name"],
+        "named": list(course.job.student.named()),
+        "max_drop": course.job.quantize.max_drop,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def make(course: Course, everyone: Iterable[Entry]) -> Shortlist:
+    """Measure every shape untrained; drop what cannot fit, and order the rest."""
+    dropped: dict[str, tuple[str, str]] = {}
+    unfit: dict[str, tuple[str, str]] = {}
+    brief: dict[str, Figures] = {}
+    left: list[Entry] = []
+    for entry in everyone:
+        for row in entry.rows:
+            assert row.untrained is not None
+            course.run(row.untrained, row.test.inputs["rows.0"])
+            lacks = figures.lacks(course, row, row.untrained)
+            if lacks:
+                unfit[row.name] = ("dropped", lacks)
+                continue
+            brief[row.name] = measure(course, row, row.untrained)
+            why = _cannot(course, brief[row.name])
+            if why:
+                dropped[row.name] = ("dropped", f"before training: {why}")
+        if any(row.name not in dropped and row.name not in unfit for row in entry.rows):
+            left.append(entry)
+            continue
+        course.note(f"{entry.name} dropped: {(dropped | unfit)[entry.name][1]}")
+    gone = {*dropped, *unfit}
+    left.sort(key=lambda entry: _rank(course, entry, brief, gone))
+    return Shortlist(tuple(left), dropped, unfit, brief)
+
+
+def measure(course: Course, row: Candidate, graph: Step | None = None) -> Figures:
+    """Measure one row by itself in about a second: for decisions, never for a report."""
+    course.run(graph or row.graph, row.test.inputs["rows.0"])
+    return session.brief(
+        figures.subject(course, row, graph),
+        course.target,
+        on_device=course.job.run.on_device,
+        progress=course.progress,
+    )
+
+
+def _cannot(course: Course, found: Figures) -> str | None:
+    """Return which limit an untrained graph is sure to miss."""
+    if found.failed:
+        return found.failed
+    values, reasons = judge.figures_of(found, None)
+    limits = {n: each for n, each in course.target.limits.items() if n in BEFORE_TRAINING}
+    for check in judge.checks(limits, values, reasons):
+        surely = check.low is None or check.low > check.allowed
+        if check.state == "misses" and surely:
+            return f"{check.limit} {check.value:.3g}, allowed {check.allowed:.3g}"
+    return None
+
+
+def _rank(
+    course: Course, entry: Entry, brief: Mapping[str, Figures], gone: set[str]
+) -> tuple[Any, ...]:
+    """Order by the objective: the fastest on the device, the largest, or the smallest first."""
+    found = [brief[row.name] for row in entry.rows if row.name not in gone]
+    p90 = min((_p90(each) for each in found), default=math.inf)
+    size = min((each.size_mb for each in found if each.size_mb is not None), default=math.inf)
+    if course.job.run.objective == "score":
+        return (-size, entry.name)
+    if course.job.run.objective == "size":
+        return (size, p90, entry.name)
+    return (p90, size, entry.name)
+
+
+def _p90(found: Figures) -> float:
+    if found.device is not None:
+        return found.device.latency_p90_ms
+    return found.latency.p90 if found.latency else math.inf

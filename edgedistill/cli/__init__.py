@@ -1,0 +1,144 @@
+"""The command line: parse, call the API, print. No logic that the API lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from edgedistill import __version__
+from edgedistill.cli.build import build, plan
+from edgedistill.cli.bundles import bench, check, eval_, inspect, predict, verify
+from edgedistill.cli.options import Commands
+from edgedistill.cli.show import plainly
+from edgedistill.cli.store import store
+from edgedistill.cli.targets import targets
+from edgedistill.errors import (
+    EdgedistillError,
+    InternalError,
+    MissingPackage,
+    Stopped,
+    SurroundingsError,
+    UsageError,
+    from_os_error,
+)
+
+
+@click.group(
+    cls=Commands,
+    no_args_is_help=False,  # a call without a command is an error of one line, not a page
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="edgedistill")
+def cli() -> None:
+    """Turn a trained model into a bundle that fits a device, with the measurements that prove it.
+
+    \b
+    edgedistill build --target mobile                              the starter job: digits, a minute
+    edgedistill build --target phone --model DIR --data DIR        your model, your rows
+    """
+
+
+for command in (build, plan, check, bench, eval_, predict, verify, inspect, targets, store):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with a code that means something."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
+    try:
+        # Not cli.main(): it ends any broken pipe with exit 1, which means "a limit is missed".
+        with cli.make_context("edgedistill", sys.argv[1:]) as context:
+            code = cli.invoke(context)
+    except SystemExit as end:
+        raise end
+    except BaseException as error:
+        code = _tell(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Forgiving(io.FileIO):
+    """A stream whose reader may go away (head, less): the work and its exit code still count."""
+
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def _forgiving(stream: Any) -> Any:
+    if stream is None:  # closed before we began
+        return None
+    stream.flush()
+    raw = io.BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))
+    # A terminal that lacks a character shows its escape.
+    return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped()
+
+
+def _tell(error: BaseException) -> int:
+    """Print one line on stderr (and a document on stdout where --json asks); return the code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort, Stopped)):
+        code = 143 if isinstance(error, Stopped) else 130
+        return _said("Interrupted", "interrupted; the same command goes on where it stopped", code)
+    ours = _ours(error)
+    message = " ".join(str(ours).split())
+    if isinstance(ours, InternalError):
+        message = f"{message} (a fault of edgedistill; details: {_log(error)})"
+    return _said(type(ours).__name__, message, ours.exit_code)
+
+
+def _ours(error: BaseException) -> EdgedistillError:
+    if isinstance(error, EdgedistillError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context else ""
+        return UsageError(error.format_message() + hint)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            pip = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(package)
+            return MissingPackage(package, "this command", pip)
+    if isinstance(error, MemoryError):
+        return SurroundingsError("out of memory: close other programs or take a smaller job")
+    if isinstance(error, OSError):
+        return from_os_error(error, "working")
+    return InternalError(f"{type(error).__name__}: {error}")
+
+
+def _said(kind: str, message: str, code: int) -> int:
+    if "--json" in sys.argv or "--format=json" in sys.argv or _follows("--format", "json"):
+        document: dict[str, Any] = {"error": {"type": kind, "message": message, "exit_code": code}}
+        click.echo(json.dumps(document))
+    click.echo(f"edgedistill: {plainly(message)}", err=True)
+    return code
+
+
+def _follows(flag: str, value: str) -> bool:
+    return (flag, value) in zip(sys.argv, sys.argv[1:], strict=False)
+
+
+def _log(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    handle, path = tempfile.mkstemp(prefix="edgedistill-", suffix=".log")
+    with os.fdopen(handle, "w") as file:
+        file.write(f"edgedistill {__version__}, Python {sys.version}\n{sys.argv}\n\n{text}")
+    return path

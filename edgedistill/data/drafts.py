@@ -1,0 +1,235 @@
+"""Look at every row: what is empty, unreadable or of an unknown label is counted or left out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgedistill.data import images, split
+from edgedistill.data.tables import Table, label_of, text_of
+from edgedistill.errors import DataError, nearest
+
+MEND = "mend them, or leave them out with --set data.bad_rows=drop"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The good rows of one table."""
+
+    place: str
+    examples: Sequence[Any]
+    truth: Sequence[str] | None
+    contents: Sequence[bytes]  # for the fingerprint
+    keys: Sequence[bytes]  # normalised inputs, for overlap and for the cut
+    groups: Sequence[bytes] | None  # for the cut, where rows of one group stay together
+    numbers: Sequence[int]  # of the rows in their file, from 1
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def pick(self, indices: Sequence[int]) -> Draft:
+        """Return the rows at these indices."""
+
+        def some(values: Any) -> Any:
+            return None if values is None else [values[index] for index in indices]
+
+        pictures = isinstance(self.examples, images.Images)
+        chosen = some(self.examples.values if pictures else self.examples)  # type: ignore[attr-defined]
+        return replace(
+            self,
+            examples=images.Images(chosen) if pictures else chosen,
+            truth=some(self.truth),
+            contents=some(self.contents),
+            keys=some(self.keys),
+            groups=some(self.groups),
+            numbers=some(self.numbers),
+        )
+
+
+def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) -> Draft:
+    """Look at the rows of a table. Raises `DataError` for bad ones unless they are dropped."""
+    wanted = [role for role in roles if labelled or role not in ("label", "group")]
+    for role in wanted:
+        if roles[role] not in table.columns:
+            hint = nearest(roles[role], table.columns)
+            raise DataError(f"{table.place} has no column '{roles[role]}' (the {role}): {hint}")
+    problems: dict[int, str] = {}
+    truth = _labels(table, roles["label"], problems) if labelled else None
+    examples: Sequence[Any]
+    if "image" in roles:
+        examples, contents = _images(table, roles["image"], problems)
+        keys = contents
+    else:
+        examples, contents, keys = _texts(table, roles, problems)
+    groups = (
+        [text_of(cell).encode() for cell in table.columns[roles["group"]]]
+        if (labelled and "group" in roles)
+        else None
+    )
+    draft = Draft(table.place, examples, truth, contents, keys, groups, range(1, len(examples) + 1))
+    if not problems:
+        return draft
+    return _without(draft, problems, drop=drop)
+
+
+def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
+    names, truth = table.names.get(column), []
+    for index, cell in enumerate(table.columns[column]):
+        try:
+            label = cell.strip() if isinstance(cell, str) else label_of(cell, names)
+        except (DataError, ValueError, OverflowError) as error:
+            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+        if not label:
+            problems[index] = "an empty label"
+        truth.append(label)
+    fraction = _fraction(set(truth) - {""})
+    if fraction is not None:
+        raise DataError(
+            f"{table.place}: '{column}' holds numbers with fractions ('{fraction}'): "
+            "predicting numbers is not yet possible"
+        )
+    return truth
+
+
+def _fraction(labels: set[str]) -> str | None:
+    """Return a label with a fraction, where all labels are numbers."""
+    try:
+        numbers = {label: float(label) for label in labels}
+    except ValueError:
+        return None
+    return next((each for each, n in numbers.items() if math.isfinite(n) and n % 1), None)
+
+
+def _texts(
+    table: Table, roles: Mapping[str, str], problems: dict[int, str]
+) -> tuple[list[dict[str, str]], list[bytes], list[bytes]]:
+    names = [role for role in ("text", "text_pair") if role in roles]
+    examples, contents, keys = [], [], []
+    for index, cells in enumerate(zip(*(table.columns[roles[n]] for n in names), strict=True)):
+        try:
+            example = {name: text_of(cell) for name, cell in zip(names, cells, strict=True)}
+        except DataError as error:
+            column = roles[names[0]]
+            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+        examples.append(example)
+        if not all(text and not text.isspace() for text in example.values()):
+            problems[index] = "an empty text"
+        try:
+            contents.append(split.content(example))
+            keys.append(split.normalised(example))
+        except UnicodeEncodeError:
+            problems[index] = "a text with half a character (a lone surrogate)"
+            contents.append(b"")
+            keys.append(b"")
+    return examples, contents, keys
+
+
+def _images(
+    table: Table, column: str, problems: dict[int, str]
+) -> tuple[images.Images, list[bytes]]:
+    values: list[Any] = []
+    for index, cell in enumerate(table.columns[column]):
+        value = images.value_of(cell, folder=table.folder)
+        if value is None:
+            problems[index] = "no image"
+        values.append(b"" if value is None else value)
+    for index, fault in images.faults(values).items():
+        problems.setdefault(index, f"an image that can't be used: {fault}")
+    pictures = images.Images(values)
+    contents = [
+        b"" if index in problems else pictures.content(index) for index in range(len(values))
+    ]
+    return pictures, contents
+
+
+def _without(draft: Draft, problems: Mapping[int, str], *, drop: bool) -> Draft:
+    """Leave bad rows out, or raise `DataError` that counts them by kind."""
+    kinds: dict[str, list[int]] = {}
+    for index, problem in sorted(problems.items()):
+        kinds.setdefault(problem.partition(": ")[0], []).append(index)
+    counts = []
+    for kind, rows in kinds.items():
+        detail = problems[rows[0]].partition(": ")[2]
+        first = f"row {draft.numbers[rows[0]]}" + (f": {detail}" if detail else "")
+        number = f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
+        counts.append(f"{number} with {kind} (first: {first})")
+    told = f"{draft.place}: {', '.join(counts)}"
+    if not drop:
+        raise DataError(f"{told}: {MEND}")
+    kept = draft.pick([index for index in range(len(draft)) if index not in problems])
+    if not len(kept):
+        raise DataError(f"{told}: no rows are left")
+    return replace(kept, warnings=(f"{told}: left out",))
+
+
+def is_unlabelled(table: Table, column: str) -> bool:
+    """Say whether all labels of a split are absent or -1, as in public test sets without truth."""
+
+    def blank(cell: Any) -> bool:
+        try:
+            return label_of(cell, table.names.get(column)) in ("", "-1")
+        except DataError:
+            return False
+
+    return column in table.columns and all(map(blank, table.columns[column]))
+
+
+def known_labels(
+    drafts: Mapping[str, Draft], origin: Mapping[str, str], *, drop: bool
+) -> tuple[dict[str, Draft], list[str]]:
+    """Hold the labels of validation and test against those of train.
+
+    Raises `DataError` for labels without a training row (counted, with the first row), unless
+    bad rows are dropped; returns the drafts, and what was left out.
+    """
+    known = set(drafts["train"].truth or ())
+    if len(known) == 1:
+        raise DataError(f"{drafts['train'].place}: all rows have the label '{min(known)}'")
+    checked, left_out = dict(drafts), []
+    for name in ("validation", "test"):
+        draft = drafts[name]
+        truth = draft.truth or ()
+        bad = [index for index, label in enumerate(truth) if label not in known]
+        if not bad:
+            continue
+        counts = Counter(truth[index] for index in bad)
+        some = ", ".join(f"'{label}'" for label in sorted(counts)[:5])
+        some += ", ..." if len(counts) > 5 else ""
+        rows = f"{len(bad):,} row{'s' if len(bad) > 1 else ''}"
+        cut = f" (the cut put all of them into {name})" if origin[name] == "cut" else ""
+        told = (
+            f"{draft.place}: {rows} with a label that no training row has{cut}: {some} "
+            f"(first: row {draft.numbers[bad[0]]})"
+        )
+        if not drop:
+            close = "" if cut else nearest(truth[bad[0]], known)
+            raise DataError(f"{told}: {MEND}" + (f" ({close})" if "did you mean" in close else ""))
+        gone = set(bad)
+        kept = draft.pick([index for index in range(len(draft)) if index not in gone])
+        if not len(kept):
+            raise DataError(f"{told}: no {name} rows are left")
+        checked[name] = kept
+        left_out.append(f"{told}: left out")
+    return checked, left_out
+
+
+def complete(drafts: Mapping[str, Draft]) -> dict[str, Draft]:
+    """Cut missing validation and test rows out of train. Raises `DataError` where none come."""
+    train = drafts["train"]
+    missing = [name for name in ("validation", "test") if name not in drafts]
+    if not missing:
+        return dict(drafts)
+    parts = split.cut(train.groups or train.keys, missing)
+    whole = {name: train.pick(indices) for name, indices in parts.items()}
+    made = {**drafts, **whole}
+    for name in parts:
+        if not len(made[name]):
+            raise DataError(
+                f"{train.place}: {len(train)} rows are too few to cut {' and '.join(missing)} "
+                f"from them: none is left for {name}; give it a file (data.{name})"
+            )
+    return made

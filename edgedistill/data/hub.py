@@ -1,0 +1,69 @@
+"""Names of models and data: a path here, or an id on the hub, resolved to a commit."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from edgedistill.errors import MissingPackage, ModelError, UserError
+
+FILES = (
+    "config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*",
+    "merges.txt", "*.model", "special_tokens_map.json", "*processor_config.json", "image.json",
+)  # fmt: skip
+PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+
+
+def local(name: str | Path, error: type[UserError]) -> Path | None:
+    """Return the path that a name stands for, or None where it is a hub id.
+
+    What exists here is a path. A name with a leading `.`, `/` or `~`, with more than one `/`, one
+    at its end, or the suffix of a file is one too: then `error` is raised, with the nearest name.
+    """
+    path = Path(name).expanduser()
+    try:
+        if str(name).strip() and path.exists():
+            return path
+    except (OSError, ValueError) as problem:  # too long, a zero byte
+        raise error(f"{str(name)[:80]!r} is no path: {problem}") from None
+    text = str(name)
+    here = text.startswith((".", "/", "~")) or text.endswith("/") or text.count("/") > 1
+    if here or isinstance(name, Path) or path.suffix.lower() in _FILE_SUFFIXES or not text.strip():
+        raise error(f"'{name}' does not exist{near(path)}")
+    return None
+
+
+_FILE_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".npz", ".onnx", ".toml")
+)
+
+
+def near(path: Path) -> str:
+    """Return the hint for a missing path: the name in its folder that is nearest, if any is."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f": there is no folder '{folder}'"
+    close = difflib.get_close_matches(path.name, [each.name for each in folder.iterdir()], n=1)
+    return f": did you mean '{close[0]}'?" if close else ""
+
+
+def fetch_model(name: str, *, revision: str | None, pickles: bool) -> tuple[Path, str]:
+    """Fetch the files of a model that count; returns the folder and the commit.
+
+    Raises `ModelError`: no such model, no permission, or no network.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise MissingPackage("huggingface_hub", f"fetching '{name}' from the hub") from None
+    patterns = [*FILES, *(PICKLES if pickles else ())]
+    try:
+        commit = huggingface_hub.HfApi().model_info(name, revision=revision).sha
+        folder = huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=patterns)
+    except Exception as problem:  # network, permission, name: the library raises many kinds
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ModelError(
+            f"'{name}' is no folder here{near(Path(name))} "
+            f"and can't be fetched from the hub: {reason}"
+        ) from None
+    return Path(folder), str(commit)

@@ -1,0 +1,162 @@
+"""Columns: which of them hold the text or the image, and which the label.
+
+What the user named counts; else names and content decide, and where several would do it is an
+error that lists them. Nothing is chosen by chance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill.data import images
+from edgedistill.data.tables import Table, label_of, text_of
+from edgedistill.errors import DataError, nearest
+
+ROLES = ("text", "text_pair", "image", "label", "group")
+LABELS = (  # names of label columns; one of an earlier group goes before all later ones
+    ("label", "labels"),
+    ("intent", "class", "category", "target", "sentiment", "topic", "tag", "y", "fine_label"),
+)
+PAIRS = (
+    ("text", "text_pair"), ("text_a", "text_b"), ("text1", "text2"), ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"), ("sentence_A", "sentence_B"), ("premise", "hypothesis"),
+    ("question1", "question2"), ("question", "sentence"), ("question", "answer"),
+    ("question", "passage"), ("question", "context"), ("query", "passage"), ("query", "document"),
+)  # fmt: skip
+LOOKED_AT = 2000  # cells by which a column's kind is judged
+MOST_LABELS = 1000  # of a column that is not called so
+# a space between two words that hold letters, or a script that is written without spaces
+WORDY = re.compile(r"[^\W\d]\S*\s+\S|\S\s+\S*[^\W\d]|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+                   r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # fmt: skip
+
+
+def columns(table: Table, told: Mapping[str, str | None], *, kind: str | None) -> dict[str, str]:
+    """Choose the columns by role; `told` are the user's, `kind` is "text", "image" or None.
+
+    Raises `DataError` for unknown columns (with the nearest), for none, and for several that would
+    do (with the line that chooses).
+    """
+    found = {role: name for role in ROLES if (name := told.get(role)) is not None}
+    for role, name in found.items():
+        known(table, name, role)
+        other = next((each for each in found if each != role and found[each] == name), None)
+        if other is not None and "group" not in (role, other):
+            raise DataError(f"the column '{name}' is named both as {role} and as {other}")
+    free = [name for name in table.columns if name not in found.values()]
+    kind = kind or _kind(found)
+    pictures = [name for name in free if images.looks_like(table.columns[name][:LOOKED_AT])]
+    if "label" not in found:
+        label = _label(table, [name for name in free if name not in pictures], sure=kind is None)
+        if label is not None:
+            found["label"] = label
+            free.remove(label)
+    texts = _texts(table, free, pictures)
+    if kind is None and pictures and texts:
+        raise DataError(
+            f"{table.place}: '{pictures[0]}' holds images and '{texts[0]}' texts: choose with "
+            f"--set data.image={pictures[0]} or --set data.text={texts[0]}"
+        )
+    kind = kind or ("image" if pictures else "text")
+    if kind == "image":
+        found.setdefault("image", _one(table, "image", pictures))
+    elif "text" not in found:
+        found |= _text(table, texts, found)
+    if "label" not in found:
+        found["label"] = _only_label(table, [name for name in free if name not in found.values()])
+    _named(table, found["label"])
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def known(table: Table, name: str, role: str) -> None:
+    """Raise `DataError` with the nearest name where a table has no such column."""
+    if name not in table.columns:
+        hint = nearest(name, table.columns)
+        raise DataError(f"{table.place} has no column '{name}' (data.{role}): {hint}")
+
+
+def _named(table: Table, label: str) -> None:
+    """Raise `DataError` where the first line of a file seems to be a row, not names of columns."""
+    usual = any(label.casefold() in group for group in LABELS)
+    if not usual and label in {str(cell).strip() for cell in table.columns[label]}:
+        raise DataError(
+            f"{table.place}: the first line looks like a row ('{label}' is a label too): "
+            "put the columns' names before it"
+        )
+
+
+def _kind(found: Mapping[str, str]) -> str | None:
+    if "image" in found and ("text" in found or "text_pair" in found):
+        raise DataError("data.image and data.text exclude each other: choose one")
+    return "image" if "image" in found else "text" if "text" in found else None
+
+
+def _texts(table: Table, free: Sequence[str], pictures: Sequence[str]) -> list[str]:
+    """Return the columns that could be the text: words with spaces, mostly different."""
+    wordy = [name for name in free if name not in pictures and _wordy(table.columns[name])]
+    several = [name for name in wordy if not _few(table.columns[name])]
+    return several or wordy
+
+
+def _text(table: Table, texts: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+    if "text_pair" in found:
+        return {"text": _one(table, "text", texts)}
+    pairs = [pair for pair in PAIRS if pair[0] in texts and pair[1] in texts]
+    if len(pairs) == 1 and len(texts) == 2:
+        return {"text": pairs[0][0], "text_pair": pairs[0][1]}
+    return {"text": _one(table, "text", texts)}
+
+
+def _one(table: Table, role: str, candidates: Sequence[str]) -> str:
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        has = ", ".join(f"'{name}'" for name in table.columns)
+        raise DataError(
+            f"{table.place}: no column looks like the {role} (it has {has}): "
+            f"name it with --set data.{role}=COLUMN"
+        )
+    names = ", ".join(f"'{name}'" for name in candidates)
+    raise DataError(
+        f"{table.place}: several columns could be the {role}: {names}: "
+        f"choose with --set data.{role}={candidates[0]}"
+    )
+
+
+def _label(table: Table, free: Sequence[str], *, sure: bool) -> str | None:
+    """Return the column that is called like a label, or that `datasets` declares to be one."""
+    for group in LABELS:
+        named = [name for name in free if name.casefold() in group]
+        if len(named) > 1:
+            return _one(table, "label", named)
+        if named:
+            return named[0]
+    declared = [name for name in free if name in table.names]
+    return declared[0] if len(declared) == 1 else None
+
+
+def _only_label(table: Table, free: Sequence[str]) -> str:
+    """Return the one column whose values repeat enough to be labels."""
+    return _one(table, "label", [name for name in free if _few(table.columns[name])])
+
+
+def _wordy(cells: Sequence[Any]) -> bool:
+    texts = [cell for cell in cells[:LOOKED_AT] if isinstance(cell, str) and cell.strip()]
+    empty = [
+        cell is None or (isinstance(cell, (str, float)) and not text_of(cell).strip())
+        for cell in cells[:LOOKED_AT]
+    ]
+    filled = empty.count(False)
+    if not texts or len(texts) < 0.9 * filled:
+        return False
+    return sum(bool(WORDY.search(text)) for text in texts) >= 0.1 * len(texts)
+
+
+def _few(cells: Sequence[Any]) -> bool:
+    """Say whether values repeat as labels do: on average twice each."""
+    try:
+        values = {label_of(cell) for cell in cells} - {""}
+    except (DataError, ValueError, TypeError, OverflowError):
+        return False
+    return 0 < len(values) <= MOST_LABELS and (len(values) * 2 <= len(cells) or len(values) <= 2)

@@ -1,0 +1,285 @@
+"""Tables: CSV, TSV, JSONL, JSON and Parquet files, column by column.
+
+Separators and byte order marks are sniffed. Nothing heavy is imported for text files; pyarrow for
+Parquet alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import numbers
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedistill.errors import DataError, MissingPackage, from_os_error, nearest
+
+SEPARATORS = (",", "\t", ";", "|")
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1251", "koi8-r", "shift_jis", "euc-jp",
+             "euc-kr", "gb18030", "big5")  # fmt: skip
+SNIFFED = 50  # records that are looked at to find the separator
+LONGEST_CELL = 2**27  # characters; csv's own limit of 2**17 is less than a long document
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file or object, by column; a cell is whatever stood there."""
+
+    place: str  # for messages: "train.csv"
+    columns: Mapping[str, Sequence[Any]] = field(repr=False)
+    folder: Path | None = None  # that names of image files are relative to
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of integer labels, by column
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+
+def read(path: Path, *, encoding: str | None = None) -> Table:
+    """Read one file by its suffix. Raises `DataError` naming the file and the line."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(sorted(READERS))
+        raise DataError(f"'{path}' is no file of rows that can be read; these can: {known}")
+    try:
+        columns, names = reader(path, encoding)
+    except OSError as error:
+        raise from_os_error(error, f"reading the rows of '{path.name}'") from None
+    table = Table(path.name, columns, path.parent, names)
+    if not len(table):
+        raise DataError(f"'{path}' holds no rows")
+    return table
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Return one table of several parts (shards); a column that one lacks is empty there."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    columns: dict[str, list[Any]] = {name: [] for table in tables for name in table.columns}
+    for table in tables:
+        for name, cells in columns.items():
+            cells.extend(table.columns.get(name, itertools.repeat(None, len(table))))
+    return Table(first.place, columns, first.folder, first.names)
+
+
+def text_of(cell: Any) -> str:
+    """Return a cell as text; empty where there is none. Raises `DataError` for no single value."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, (list, tuple, dict, set, bytes)) or getattr(cell, "ndim", None):
+        raise DataError(f"expected a text, found a {type(cell).__name__}")
+    return "" if _missing(cell) else str(cell)
+
+
+def label_of(cell: Any, names: Sequence[str] | None = None) -> str:
+    """Return a cell as a label's name; empty where there is none.
+
+    Integers (4, 4.0, "4") become their name where names are known. Raises `DataError` for several
+    labels at once and for fractions.
+    """
+    if isinstance(cell, (list, tuple, dict, set)) or getattr(cell, "ndim", None):
+        raise DataError("several labels for one row: not yet possible")
+    if hasattr(cell, "item"):
+        cell = cell.item()
+    if _missing(cell):
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, numbers.Real):
+        number = cell if isinstance(cell, int) else float(cell)
+        if not (isinstance(number, int) or number.is_integer()):
+            raise DataError(f"numbers as labels ({cell}): not yet possible")
+        if names is None:
+            return str(int(number))
+        return names[int(number)] if 0 <= number < len(names) else ""
+    return str(cell).strip()
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or bool(cell != cell) or type(cell).__name__ == "NAType"
+
+
+# ---------------------------------------------------------------- text files
+
+
+def _text(path: Path, encoding: str | None) -> str:
+    data = path.read_bytes()
+    if not data.strip():
+        raise DataError(f"'{path}' is empty")
+    if encoding is None:
+        utf16 = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        encoding = "utf-16" if utf16 else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except LookupError:
+        hint = nearest(encoding, ENCODINGS)
+        raise DataError(f"unknown encoding '{encoding}' (data.encoding): {hint}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        told = "UTF-8" if encoding == "utf-8-sig" else encoding
+        raise DataError(
+            f"'{path}', line {line}: bytes that are not {told} text: "
+            "name the file's encoding, as in --set data.encoding=cp1252"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"'{path}', line {line}: a zero byte: this is not a text file")
+    return text
+
+
+def _csv(path: Path, encoding: str | None) -> _Read:
+    """Read separated values; the first record names the columns."""
+    csv.field_size_limit(LONGEST_CELL)
+    text = _text(path, encoding)
+    separator = _separator(text, tabs_first=path.suffix.lower() == ".tsv")
+    try:
+        records = _records(path, text, separator, quoting=csv.QUOTE_MINIMAL)
+    except DataError:
+        if separator != "\t":
+            raise
+        # between tabs a quote is often just a quote
+        records = _records(path, text, separator, quoting=csv.QUOTE_NONE)
+    header = [name.strip() or f"column_{place}" for place, name in enumerate(records[0], 1)]
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"'{path}': the column '{twice}' stands twice in the first line")
+    cells = zip(*records[1:], strict=True) if len(records) > 1 else ((),) * len(header)
+    return dict(zip(header, cells, strict=True)), {}
+
+
+def _records(path: Path, text: str, separator: str, *, quoting: Any) -> list[list[str]]:
+    def reader() -> Any:
+        file = io.StringIO(text, newline="")
+        return csv.reader(file, delimiter=separator, strict=True, quoting=quoting)
+
+    try:
+        records = [record for record in reader() if record]
+    except csv.Error as error:
+        raise DataError(_csv_fault(path, reader(), str(error))) from None
+    width = len(records[0])
+    if any(len(record) != width for record in records):
+        lines = reader()
+        for record in lines:
+            if record and len(record) != width:
+                raise DataError(
+                    f"'{path}', line {lines.line_num}: {len(record)} fields where the first line "
+                    f"has {width}: the file is cut off or damaged"
+                )
+    return records
+
+
+def _csv_fault(path: Path, reader: Any, error: str) -> str:
+    """Say at which line a record begins that can't be read."""
+    begin = 1
+    try:
+        for _ in reader:
+            begin = reader.line_num + 1
+    except csv.Error:
+        pass
+    if "unexpected end" in error:
+        error = "a quote that is never closed: the file is cut off or damaged"
+    return f"'{path}', line {begin}: {error}"
+
+
+def _separator(text: str, *, tabs_first: bool) -> str:
+    """Return the separator that cuts the first records into equally many fields, two or more."""
+    found = []
+    for separator in (
+        sorted(SEPARATORS, key=lambda each: each != "\t") if tabs_first else SEPARATORS
+    ):
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        records = [record for record in itertools.islice(reader, SNIFFED) if record]
+        width = len(records[0]) if records else 0
+        if width > 1:
+            even = sum(len(record) == width for record in records) / len(records)
+            found.append((even, separator))
+    best = max((even for even, _ in found), default=0)
+    return next((separator for even, separator in found if even == best), ",")
+
+
+def _jsonl(path: Path, encoding: str | None) -> _Read:
+    rows = []
+    for number, line in enumerate(_text(path, encoding).split("\n"), 1):
+        if line.strip():
+            rows.append(_object(path, line, f"line {number}"))
+    return _by_column(rows), {}
+
+
+def _json(path: Path, encoding: str | None) -> _Read:
+    """Read a list of objects, {"data": such a list}, or one list a column; else lines of JSON."""
+    text = _text(path, encoding)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if "\n{" in text.strip():
+            return _jsonl(path, encoding)
+        raise DataError(f"'{path}' is not JSON: {error}") from None
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+        if len({len(cells) for cells in value.values()}) > 1:
+            raise DataError(f"'{path}': its columns differ in length")
+        return value, {}
+    rows = value if isinstance(value, list) else [value]
+    bad = next((index for index, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
+    if bad is not None:
+        raise DataError(f"'{path}', row {bad}: expected an object with a field for each column")
+    return _by_column(rows), {}
+
+
+def _object(path: Path, line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"'{path}', {place}: not JSON, cut off or damaged: {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"'{path}', {place}: expected an object with a field for each column")
+    return row
+
+
+def _by_column(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+# ---------------------------------------------------------------- Parquet
+
+
+def _parquet(path: Path, encoding: str | None) -> _Read:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingPackage("pyarrow", f"reading '{path.name}'") from None
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DataError(f"'{path}' is no Parquet file, or damaged: {reason}") from None
+    metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
+    features = json.loads(metadata).get("info", {}).get("features", {})
+    names = {
+        name: feature["names"]
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
+    return table.to_pydict(), names
+
+
+_Read = tuple[Mapping[str, Sequence[Any]], Mapping[str, Sequence[str]]]
+READERS: Mapping[str, Callable[[Path, str | None], _Read]] = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,75 @@
+"""Families: one file each. A family knows the shapes of its model types, and how to shrink them.
+
+`covers`, `shape`, `parse`, `name` and `defaults` read plain dicts and import nothing heavy.
+A shape is an open map: {"layers": 2, "hidden": 384, "heads": 12, "feed_forward": 1536,
+"vocabulary": 30522} for encoders, {"blocks": ..., "channels": ...} for convolutional networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from edgedistill.records import Shape
+
+
+class Family(Protocol):
+    """What a file in families/ offers, as module attributes."""
+
+    MODEL_TYPES: tuple[str, ...]
+    PACKAGES: tuple[str, ...]
+    CONVOLUTIONAL: bool  # whether its products are convolutions: decides the int8 schemes
+
+    def covers(self, config: Mapping[str, Any]) -> bool:
+        """Say whether a plain config.json is of this family."""
+
+    def refuses(self, config: Mapping[str, Any]) -> str | None:
+        """Say why a model that looks like one of these can't be shrunk (may be left out)."""
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        """Read the shape from a plain config.json."""
+
+    def parse(self, text: str, teacher: Shape) -> Shape:
+        """Read "2", "2x256" or "same" as a student's shape. Raises `ModelError`."""
+
+    def name(self, shape: Shape) -> str:
+        """Write a shape for people: "2x384"."""
+
+    def defaults(self, teacher: Shape) -> Sequence[Shape]:
+        """Return the shapes to try without being told, the smallest first."""
+
+    def layers(self, shape: Shape, teacher: Shape) -> Sequence[int]:
+        """Return which of the teacher's layers start a student of that shape."""
+
+    def shrink(
+        self, teacher: Any, shape: Shape, *, layers: Sequence[int], init: str, seed: int
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Make the student: a torch model, and facts {"copied": [...], "fresh": [...]}.
+
+        `init` is "teacher" (from the teacher's own layers) or "random".
+        """
+
+    def locate(self, name: str, model: Any) -> str:
+        """Map a loss's need ("hidden.3", "attention.1") to a module path of the model."""
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the family that covers a config. Raises `ModelError` naming which can."""
+    from edgedistill import plugins
+    from edgedistill.errors import ModelError
+
+    types = []
+    for name in plugins.names("families"):
+        family = plugins.find("families", name)
+        if family.covers(config):
+            return name
+        reason = getattr(family, "refuses", lambda config: None)(config)
+        if reason:
+            raise ModelError(
+                f"a model of type '{config.get('model_type')}' can't be shrunk: {reason}"
+            )
+        types += family.MODEL_TYPES
+    raise ModelError(
+        f"a model of type '{config.get('model_type')}' can't be shrunk; "
+        f"these can: {', '.join(sorted(types))}"
+    )

@@ -1,0 +1,244 @@
+"""Transformers encoders whose layers can be subset: BERT and its like, ViT and its like.
+
+A shape is {"layers", "hidden", "heads", "feed_forward"} and, for texts, {"vocabulary"}.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill.errors import ModelError
+from edgedistill.families import _width
+from edgedistill.records import Shape
+
+PACKAGES = ("torch", "transformers", "optimum")
+CONVOLUTIONAL = False  # which int8 schemes can serve
+# Each is proven by a test on a tiny model, through to a student that answers.
+MODEL_TYPES = (
+    "bert", "camembert", "deit", "dinov2", "distilbert", "electra", "mpnet", "roberta", "vit",
+    "xlm-roberta",
+)  # fmt: skip
+REFUSED = {
+    "albert": "its layers are one and the same, so there is nothing to leave out",
+    "mobilebert": "its layers are bottlenecks of their own kind",
+}
+WIDTH = ("hidden", "heads", "feed_forward")
+STAGE_NAMES = ("stage_names", "out_features", "out_indices")
+# Our name: optimum's name; then the names in a plain config.json, where optimum has none.
+NORMALIZED = {
+    "layers": "num_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "vocabulary": "vocab_size",
+}
+OWN = {
+    "layers": ("num_hidden_layers", "n_layers"),
+    "hidden": ("hidden_size", "dim"),
+    "heads": ("num_attention_heads", "n_heads"),
+    "feed_forward": ("intermediate_size", "hidden_dim"),
+    "vocabulary": ("vocab_size",),
+}
+
+
+def covers(config: Mapping[str, Any]) -> bool:
+    """Say whether a plain config.json is of this family."""
+    return config.get("model_type") in MODEL_TYPES
+
+
+def refuses(config: Mapping[str, Any]) -> str | None:
+    """Say why a model that looks like one of these can't be shrunk, where that is so."""
+    return REFUSED.get(str(config.get("model_type")))
+
+
+def shape(config: Mapping[str, Any]) -> Shape:
+    """Read the shape from a plain config.json. Raises `ModelError` for one that lacks it."""
+    found = {}
+    for name in OWN:
+        value = _read(config, name)
+        if value is not None:
+            found[name] = int(value)
+        elif name != "vocabulary":
+            raise ModelError(f"config.json says nothing of '{OWN[name][0]}': expected a number")
+    return found
+
+
+def parse(text: str, teacher: Shape) -> Shape:
+    """Read "2" (layers), "2x256" (layers x hidden) or "same". Raises `ModelError`."""
+    if text == "same":
+        return dict(teacher)
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if not match:
+        raise ModelError(
+            f"'{text}' is no student: expected layers (2), layers x width (2x256), same"
+        )
+    layers, hidden = int(match[1]), int(match[2] or teacher["hidden"])
+    if not 1 <= layers <= teacher["layers"]:
+        raise ModelError(f"a student of {layers} layers: expected 1 to {teacher['layers']}")
+    return {**teacher, "layers": layers, **_scaled(hidden, teacher)}
+
+
+def name(shape: Shape) -> str:
+    """Write a shape for people: "2x384"."""
+    return f"{shape['layers']}x{shape['hidden']}"
+
+
+def defaults(teacher: Shape) -> Sequence[Shape]:
+    """Return students of a third and of half the teacher's layers, the smallest first."""
+    counts = sorted({max(1, round(teacher["layers"] * part)) for part in (1 / 3, 1 / 2)})
+    return [{**teacher, "layers": count} for count in counts if count < teacher["layers"]]
+
+
+def layers(shape: Shape, teacher: Shape) -> Sequence[int]:
+    """Return the teacher's layers that start a student: the bottom ones, or every other one.
+
+    Both win somewhere (sentence-transformers, TextBrewer, 2020): up to a third of the layers, the
+    bottom ones, which follow one another as they were trained to; above, evenly spread.
+    """
+    count, whole = shape["layers"], teacher["layers"]
+    if 3 * count <= whole:
+        return list(range(count))
+    return [index * whole // count for index in range(count)]
+
+
+def shrink(
+    teacher: Any, shape: Shape, *, layers: Sequence[int], init: str, seed: int
+) -> tuple[Any, Mapping[str, Any]]:
+    """Make a student from some of the teacher's layers; its embeddings and head come along.
+
+    A narrower one keeps the dimensions, heads and neurons that carry the most weight. Facts:
+    copied, sliced and fresh, parameters by name. `init` "random" copies nothing.
+    """
+    import torch
+
+    whole = stack(teacher)
+    depth = len(teacher.get_submodule(whole))
+    if len(layers) != shape["layers"] or not all(0 <= index < depth for index in layers):
+        raise ModelError(f"layers {list(layers)}: expected {shape['layers']} of 0 to {depth - 1}")
+    whole_shape = _shape_of(teacher)
+    config = _config(teacher.config, shape, layers)
+    if any(shape[name] != whole_shape[name] for name in WIDTH):
+        _width.configure(config, shape, whole_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = type(teacher)(config).float()
+    source, target = teacher.state_dict(), student.state_dict()
+    if init == "random":
+        return student.eval(), {"copied": [], "sliced": [], "fresh": sorted(target)}
+    names = {key: _source_name(key, whole, layers) for key in target}
+    pairs = {name: (source[name], target[key]) for key, name in names.items() if name in source}
+    kept = _width.keep(pairs, whole, whole_shape, shape)
+    facts: dict[str, list[str]] = {"copied": [], "sliced": [], "fresh": []}
+    with torch.no_grad():
+        for key, tensor in target.items():
+            values = source.get(names[key])
+            if values is not None:
+                values = _width.cut(
+                    names[key], values, tensor, stack=whole, teacher=whole_shape, kept=kept
+                )
+            if values is None:
+                facts["fresh"].append(key)
+                continue
+            tensor.copy_(values)
+            same = values.shape == source[names[key]].shape
+            facts["copied" if same else "sliced"].append(key)
+    return student.eval(), facts
+
+
+def locate(name: str, model: Any) -> str:
+    """Map "hidden.3" or "attention.1" to the path of the module that gives it."""
+    kind, _, index = name.partition(".")
+    place = f"{stack(model)}.{index}"
+    inner = {path for path, _ in model.get_submodule(place).named_modules()}
+    if kind == "hidden":
+        return place
+    ends = ATTENTION if kind == "attention" else PROJECTIONS.get(kind, ())
+    found = [path for path in sorted(inner, key=len) if path.split(".")[-1] in ends]
+    if not found:
+        raise ModelError(f"this family has no '{name}' to read")
+    if kind == "attention":
+        return f"{place}.{found[-1]}"
+    return f"{place}.{found[0]}"
+
+
+ATTENTION = ("self", "attention", "attn")
+PROJECTIONS = {
+    "query": ("query", "q_lin", "q_proj", "q"),
+    "key": ("key", "k_lin", "k_proj", "k"),
+    "value": ("value", "v_lin", "v_proj", "v"),
+}
+
+
+def stack(model: Any) -> str:
+    """Return the path of the list of the model's layers."""
+    from torch import nn
+
+    depth = model.config.num_hidden_layers
+    found = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == depth
+        and len({type(one) for one in module}) == 1
+    ]
+    if not found:
+        raise ModelError(f"no list of {depth} layers in {type(model).__name__}: it can't be subset")
+    return min(found, key=lambda path: path.count("."))
+
+
+def _shape_of(model: Any) -> Shape:
+    return shape(model.config.to_dict())
+
+
+def _read(config: Mapping[str, Any], name: str) -> Any:
+    """Read one dimension by optimum's name for it, else by the names in config.json."""
+    from types import SimpleNamespace
+
+    from optimum.utils import NormalizedConfigManager
+
+    if name in NORMALIZED:
+        try:
+            kind = NormalizedConfigManager.get_normalized_config_class(config["model_type"])
+            return getattr(kind(SimpleNamespace(**config)), NORMALIZED[name])
+        except (KeyError, AttributeError):
+            pass  # not known to optimum, or a raw config of other names
+    if name == "feed_forward" and "mlp_ratio" in config:  # DINOv2
+        return config["hidden_size"] * config["mlp_ratio"]
+    return next((config[own] for own in OWN[name] if config.get(own) is not None), None)
+
+
+def _scaled(hidden: int, teacher: Shape) -> dict[str, int]:
+    """Scale heads and feed-forward with the width; heads keep their size."""
+    size = teacher["hidden"] // teacher["heads"]
+    if hidden % size or not size <= hidden <= teacher["hidden"]:
+        raise ModelError(
+            f"a width of {hidden}: expected a multiple of the teacher's head size, {size}, "
+            f"up to {teacher['hidden']}"
+        )
+    feed_forward = round(teacher["feed_forward"] * hidden / teacher["hidden"] / 8) * 8
+    return {"hidden": hidden, "heads": hidden // size, "feed_forward": feed_forward}
+
+
+def _config(config: Any, shape: Shape, layers: Sequence[int]) -> Any:
+    told = config.to_dict()
+    if "stage_names" in told:  # DINOv2 names its layers in the config, and checks the names
+        inner = {name: told[name] for name in told if name not in STAGE_NAMES}
+        made = type(config).from_dict({**inner, "num_hidden_layers": shape["layers"]})
+        made._attn_implementation = "eager"
+    else:
+        made = copy.deepcopy(config)
+    made.num_hidden_layers = shape["layers"]
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        made.layer_types = [kinds[index] for index in layers]
+    return made
+
+
+def _source_name(key: str, whole: str, layers: Sequence[int]) -> str:
+    """Return the teacher's name of a student's parameter."""
+    if not key.startswith(whole + "."):
+        return key
+    index, _, rest = key[len(whole) + 1 :].partition(".")
+    return f"{whole}.{layers[int(index)]}.{rest}"

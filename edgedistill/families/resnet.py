@@ -1,0 +1,250 @@
+"""Residual networks (He et al., 2015): fewer blocks a stage, narrower channels.
+
+A shape is {"stages", "blocks" (all together), "channels" (the last stage's), "embedding" (the
+stem's)}, and for each stage from 0 "blocks.i" and "channels.i".
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill.errors import ModelError
+from edgedistill.records import Shape
+
+PACKAGES = ("torch", "transformers")
+CONVOLUTIONAL = True  # which int8 schemes can serve
+MODEL_TYPES = ("resnet",)
+RATE = {"nothing": 3e-3, "whole": 1e-3}  # of batch-normalised convolutions, by AdamW
+MULTIPLE = 8  # channels are rounded to it: kernels compute them in such blocks
+
+
+def covers(config: Mapping[str, Any]) -> bool:
+    """Say whether a plain config.json is of this family."""
+    return config.get("model_type") in MODEL_TYPES
+
+
+def shape(config: Mapping[str, Any]) -> Shape:
+    """Read the shape from a plain config.json. Raises `ModelError` for one that lacks it."""
+    try:
+        blocks = [int(count) for count in config["depths"]]
+        channels = [int(count) for count in config["hidden_sizes"]]
+        embedding = int(config["embedding_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"config.json of a ResNet says nothing of {error}") from None
+    return _shape(blocks, channels, embedding)
+
+
+def parse(text: str, teacher: Shape) -> Shape:
+    """Read "4" (blocks), "4x256" (blocks x channels of the last stage) or "same".
+
+    Raises `ModelError`.
+    """
+    if text == "same":
+        return dict(teacher)
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if not match:
+        raise ModelError(
+            f"'{text}' is no student: expected blocks (4), blocks x channels (4x256), same"
+        )
+    blocks, channels = int(match[1]), int(match[2] or teacher["channels"])
+    if not teacher["stages"] <= blocks <= teacher["blocks"]:
+        raise ModelError(
+            f"a student of {blocks} blocks: expected {teacher['stages']} (one a stage) "
+            f"to {teacher['blocks']}"
+        )
+    if not MULTIPLE <= channels <= teacher["channels"]:
+        raise ModelError(f"{channels} channels: expected {MULTIPLE} to {teacher['channels']}")
+    return _scaled(teacher, _spread(blocks, teacher), channels / teacher["channels"])
+
+
+def name(shape: Shape) -> str:
+    """Write a shape for people: blocks x channels of the last stage, "4x256"."""
+    return f"{shape['blocks']}x{shape['channels']}"
+
+
+def defaults(teacher: Shape) -> Sequence[Shape]:
+    """Return one block a stage at half the channels, and half the blocks at all of them."""
+    one = [1] * teacher["stages"]
+    half = [max(1, _blocks(teacher)[stage] // 2) for stage in range(teacher["stages"])]
+    found = [_scaled(teacher, one, 0.5), _scaled(teacher, half, 1.0)]
+    return [shape for shape in found if shape != teacher]
+
+
+def layers(shape: Shape, teacher: Shape) -> Sequence[int]:
+    """Return the teacher's blocks, counted through, that start a student: each stage's first."""
+    chosen, start = [], 0
+    for kept, whole in zip(_blocks(shape), _blocks(teacher), strict=True):
+        chosen += [start + index for index in range(kept)]
+        start += whole
+    return chosen
+
+
+def shrink(
+    teacher: Any, shape: Shape, *, layers: Sequence[int], init: str, seed: int
+) -> tuple[Any, Mapping[str, Any]]:
+    """Make a student of some of the teacher's blocks, and of each the channels that weigh most.
+
+    What weighs is the scale that a channel has in its normalisations (Liu et al., 2017). Facts:
+    copied, sliced and fresh, parameters by name. `init` "random" copies nothing.
+    """
+    import torch
+
+    config = copy.deepcopy(teacher.config)
+    config.depths, config.embedding_size = _blocks(shape), shape["embedding"]
+    config.hidden_sizes = [shape[f"channels.{stage}"] for stage in range(shape["stages"])]
+    _check(layers, shape, teacher.config.depths)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = type(teacher)(config).float()
+    facts: dict[str, list[str]] = {"copied": [], "sliced": [], "fresh": []}
+    if init == "random":
+        return student.eval(), {**facts, "fresh": sorted(student.state_dict())}
+    with torch.no_grad():
+        for key, (values, whole) in _slices(teacher, student, layers).items():
+            student.state_dict()[key].copy_(values)
+            facts["copied" if whole else "sliced"].append(key)
+    facts["fresh"] = sorted(set(student.state_dict()) - {*facts["copied"], *facts["sliced"]})
+    return student.eval(), facts
+
+
+def locate(name: str, model: Any) -> str:
+    """Map "hidden.2" to the module path of that block, counted through all stages."""
+    kind, _, index = name.partition(".")
+    if kind != "hidden":
+        raise ModelError(f"this family has no '{name}' to read: it has hidden.0, hidden.1, ...")
+    return _places(model)[int(index)]
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def _shape(blocks: Sequence[int], channels: Sequence[int], embedding: int) -> dict[str, int]:
+    each = {f"blocks.{stage}": count for stage, count in enumerate(blocks)}
+    each |= {f"channels.{stage}": count for stage, count in enumerate(channels)}
+    whole = {"stages": len(blocks), "blocks": sum(blocks), "channels": channels[-1]}
+    return {**whole, "embedding": embedding, **each}
+
+
+def _blocks(shape: Shape) -> list[int]:
+    return [shape[f"blocks.{stage}"] for stage in range(shape["stages"])]
+
+
+def _spread(blocks: int, teacher: Shape) -> list[int]:
+    """Give each stage a block, then the next one to the stage that has kept the least."""
+    kept = [1] * teacher["stages"]
+    whole = _blocks(teacher)
+    while sum(kept) < blocks:
+        room = [stage for stage in range(len(kept)) if kept[stage] < whole[stage]]
+        kept[min(room, key=lambda stage: kept[stage] / whole[stage])] += 1
+    return kept
+
+
+def _scaled(teacher: Shape, blocks: Sequence[int], factor: float) -> dict[str, int]:
+    def scaled(channels: int) -> int:
+        return min(channels, max(MULTIPLE, round(channels * factor / MULTIPLE) * MULTIPLE))
+
+    widths = [scaled(teacher[f"channels.{stage}"]) for stage in range(teacher["stages"])]
+    return _shape(blocks, widths, scaled(teacher["embedding"]))
+
+
+def _check(layers: Sequence[int], shape: Shape, depths: Sequence[int]) -> None:
+    start = 0
+    for stage, (kept, whole) in enumerate(zip(_blocks(shape), depths, strict=True)):
+        inside = [index for index in layers if start <= index < start + whole]
+        if len(inside) != kept or inside[:1] != [start]:
+            raise ModelError(
+                f"blocks {list(layers)}: expected {kept} of stage {stage} ({start} to "
+                f"{start + whole - 1}), the first among them: it changes the channels"
+            )
+        start += whole
+
+
+# ---------------------------------------------------------------- channels
+
+
+def _places(model: Any) -> list[str]:
+    """Return the module paths of all blocks, counted through the stages."""
+    root = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    return [
+        f"{root}encoder.stages.{stage}.layers.{block}"
+        for stage, depth in enumerate(model.config.depths)
+        for block in range(depth)
+    ]
+
+
+def _slices(teacher: Any, student: Any, layers: Sequence[int]) -> dict[str, tuple[Any, bool]]:
+    """Return for each of the student's tensors its values in the teacher, and if they are all."""
+    weight = dict(teacher.named_parameters())
+    sources, targets = _places(teacher), _places(student)
+    stem = targets[0].partition("encoder.")[0] + "embedder.embedder"
+    stages = [place.rpartition(".layers.")[0] for place in targets]
+    firsts = [
+        index for index, stage in enumerate(stages) if index == 0 or stage != stages[index - 1]
+    ]
+    made: dict[str, tuple[Any, bool]] = {}
+
+    def best(gammas: Sequence[Any], count: int) -> Any:
+        weighed = sum(gamma.detach().abs() for gamma in gammas)
+        return weighed.topk(count).indices.sort().values
+
+    def layer(target: str, source: str, out: Any, inner: Any) -> None:
+        for part, values in teacher.get_submodule(source).state_dict().items():
+            if values.ndim == 4:
+                taken = values[out] if inner is None else values[out][:, inner]
+            else:
+                taken = values[out] if values.ndim else values
+            made[f"{target}.{part}"] = (taken, taken.shape == values.shape)
+
+    def outputs(stage: str) -> list[Any]:
+        """The scales of all that is added up in a stage: its blocks' last layers, its shortcut."""
+        found = []
+        for place in sources:
+            if place.startswith(stage + "."):
+                last = len(teacher.get_submodule(f"{place}.layer")) - 1
+                found.append(weight[f"{place}.layer.{last}.normalization.weight"])
+                found += [
+                    weight[key]
+                    for key in [f"{place}.shortcut.normalization.weight"]
+                    if key in weight
+                ]
+        return found
+
+    sizes = student.config.hidden_sizes
+    gammas = [weight[f"{stem}.normalization.weight"]]
+    shortcut = f"{sources[0]}.shortcut.normalization.weight" in weight
+    if not shortcut:  # what the stem gives is added to what the first stage gives
+        gammas += outputs(stages[0])
+    came = best(gammas, student.config.embedding_size)
+    layer(stem, stem, came, None)
+    gone = came
+    for position, (target, index) in enumerate(zip(targets, layers, strict=True)):
+        source = sources[index]
+        if position in firsts:
+            came = gone
+            if position or shortcut:
+                gone = best(outputs(stages[position]), sizes[firsts.index(position)])
+        else:
+            came = gone
+        inside = came
+        depth = len(teacher.get_submodule(f"{source}.layer"))
+        for number in range(depth):
+            here = f"layer.{number}"
+            if number == depth - 1:
+                out = gone
+            else:
+                gamma = weight[f"{source}.{here}.normalization.weight"]
+                count = student.get_submodule(f"{target}.{here}.convolution").out_channels
+                out = best([gamma], count)
+            layer(f"{target}.{here}", f"{source}.{here}", out, inside)
+            inside = out
+        if f"{source}.shortcut.normalization.weight" in weight:
+            layer(f"{target}.shortcut", f"{source}.shortcut", gone, came)
+    for key, values in teacher.state_dict().items():
+        if key.startswith("classifier") and values.ndim == 2:
+            made[key] = (values[:, gone], len(gone) == values.shape[1])
+        elif key.startswith("classifier"):
+            made[key] = (values, True)
+    return made

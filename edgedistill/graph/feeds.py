@@ -1,0 +1,56 @@
+"""Batches of encoded rows, as graphs are fed with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgedistill.errors import ExportError
+
+Row = Mapping[str, np.ndarray]
+Feed = Mapping[str, np.ndarray]
+
+
+def of_shapes(rows: Sequence[Row], encoder: Any) -> list[dict[str, np.ndarray]]:
+    """Make batches of four different shapes, the one to trace first.
+
+    The first has two rows of unlike lengths, so real padding; the others have one row without
+    padding, three and five rows. `encoder.batch` collates (int64).
+    """
+    if not rows:
+        raise ExportError("there is no example to export the model with")
+    ordered = sorted(rows, key=_size)
+    short, long = ordered[0], ordered[-1]
+    middle = _between(ordered)
+    picks = [[middle, short], [short], [long, short, middle], [middle] * 3 + [short] * 2, [long]]
+    return [dict(encoder.batch(list(pick), integers="int64")) for pick in picks]
+
+
+def padded(
+    rows: Sequence[Row], encoder: Any, *, integers: str, length: int = 0
+) -> dict[str, np.ndarray]:
+    """Collate rows into a feed; with `length`, padded to it as the encoder pads.
+
+    For a graph of fixed shape: a companion row of that length goes through the encoder's own
+    padding and is cut off again, so that pad values stay the encoder's business.
+    """
+    if not length:
+        return dict(encoder.batch(rows, integers=integers))
+    companion = {
+        name: np.resize(value, length) if value.ndim == 1 else value
+        for name, value in rows[0].items()
+    }
+    feed = encoder.batch([*rows, companion], integers=integers)
+    return {name: np.ascontiguousarray(value[: len(rows)]) for name, value in feed.items()}
+
+
+def _size(row: Row) -> int:
+    return sum(value.size for value in row.values())
+
+
+def _between(ordered: Sequence[Row]) -> Row:
+    """Return a row of middle length that is longer than the shortest, where there is one."""
+    longer = [row for row in ordered if _size(row) > _size(ordered[0])]
+    return longer[(len(longer) - 1) // 2] if longer else ordered[-1]

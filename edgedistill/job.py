@@ -1,0 +1,358 @@
+"""One Job of a job file, flags and `--set`: frozen, validated, complete.
+
+Flags override the job file, which overrides the recipe and the target. A job is a set of sections,
+each a `Settings` class below; sections named after a stage reach that stage's own settings
+(so does what [quantize] says beyond its section).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedistill import jobfile, plugins
+from edgedistill.errors import JobError, nearest
+from edgedistill.settings import coerce, names, plain, setting
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The teacher: where it is, and whether it still needs its head."""
+
+    path: Any = setting(None, "folder, hub id, or a live model")
+    revision: str | None = setting(None, "of a hub id")
+    finetune: str = setting(
+        "auto", "train a head first: when it has none", choices=("auto", "never", "always")
+    )
+    teachers: tuple[str, ...] = setting((), "several teachers (not yet)")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The rows: where they are, and which columns count."""
+
+    path: Any = setting(None, "folder, file, hub id, or live rows")
+    train: str | None = setting(None, "file of the training rows")
+    validation: str | None = setting(None, "file of the validation rows")
+    test: str | None = setting(None, "file of the test rows")
+    unlabelled: str | None = setting(None, "file of rows without labels (not yet)")
+    text: str | None = setting(None, "column of the text")
+    text_pair: str | None = setting(None, "column of the second text")
+    image: str | None = setting(None, "column of the image")
+    label: str | None = setting(None, "column of the label")
+    group: str | None = setting(None, "column whose equal values stay in one split")
+    encoding: str | None = setting(None, "of text files, where it is not UTF-8")
+    bad_rows: str = setting("error", "rows with an empty text or label", choices=("error", "drop"))
+    unseen_by_teacher: bool = setting(False, "the teacher never saw the test rows")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What the model is for; inferred from the columns when not named."""
+
+    name: str | None = setting(None, "text-classification, image-classification")
+    metric: str | None = setting(None, "accuracy, balanced_accuracy, macro_f1")
+    max_length: int | None = setting(None, "tokens, special ones included", low=8, high=100_000)
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """Which students to try."""
+
+    layers: tuple[int, ...] = setting((), "numbers of layers", low=1, high=1000)
+    shapes: tuple[str, ...] = setting((), "shapes: 2x256, same")
+    from_: tuple[str, ...] = setting(
+        ("teacher",), "checkpoints or configs; the teacher: those that its family would try"
+    )
+    init: str = setting("teacher", "where weights come from", choices=("teacher", "random"))
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the checkpoints and configs that students start from."""
+        return tuple(path for path in self.from_ if path != "teacher")
+
+    def named(self) -> tuple[str, ...]:
+        """Return the students asked for, as texts; empty: the defaults of the family."""
+        return (*map(str, self.layers), *self.shapes, *self.paths())
+
+
+@dataclass(frozen=True)
+class PruneSpec:
+    """Structured pruning."""
+
+    kind: str = setting("none", "none")
+
+
+@dataclass(frozen=True)
+class QuantizeSpec:
+    """Which quantization schemes to try."""
+
+    schemes: tuple[str, ...] = setting(("auto",), "auto, none, or names of schemes")
+    max_drop: float | None = setting(None, "points that int8 may cost", low=0, high=100)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """How to run."""
+
+    objective: str = setting(
+        "latency", "what decides among those that fit", choices=("latency", "score", "size")
+    )
+    seed: int = setting(0, "of every random draw", low=0, high=2**31 - 1)
+    threads: int | None = setting(None, "of training; default: the cores", low=1, high=1024)
+    time_limit: str = setting("30m", "for the whole build: 90s, 30m, 2h")
+    out: str | None = setting(None, "folder of the bundle; default dist/<target>")
+    store: str | None = setting(None, "folder of the store")
+    strict: bool = setting(False, "a limit that holds only closely counts as missed")
+    best_effort: bool = setting(False, "bundle the best miss when nothing fits; still exit 1")
+    private: bool = setting(False, "no rows in reports")
+    on_device: bool = setting(False, "this machine is the device")
+    allow_pickle: bool = setting(False, "load a checkpoint that is a pickle")
+    allow_code: bool = setting(False, "run plugin files that the job names")
+    redecide: bool = setting(False, "decide again what an earlier run of this plan decided")
+
+    def seconds(self) -> float:
+        """Return the time limit in seconds."""
+        return duration(self.time_limit, "run.time_limit")
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """How long to measure."""
+
+    seconds: float = setting(20.0, "measuring budget that all rows share", low=0.5, high=3600)
+    rounds: int = setting(20, "rounds at least", low=3, high=10_000)
+    runs: int = setting(200, "runs of each model at least", low=20, high=100_000)
+
+
+SECTIONS: dict[str, type] = {
+    "model": ModelSpec,
+    "data": DataSpec,
+    "task": TaskSpec,
+    "student": StudentSpec,
+    "prune": PruneSpec,
+    "quantize": QuantizeSpec,
+    "run": RunSpec,
+    "measure": MeasureSpec,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for."""
+
+    target: str
+    model: ModelSpec = field(default_factory=ModelSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+    task: TaskSpec = field(default_factory=TaskSpec)
+    student: StudentSpec = field(default_factory=StudentSpec)
+    prune: PruneSpec = field(default_factory=PruneSpec)
+    quantize: QuantizeSpec = field(default_factory=QuantizeSpec)
+    run: RunSpec = field(default_factory=RunSpec)
+    measure: MeasureSpec = field(default_factory=MeasureSpec)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    recipe: str | None = None
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings by stage
+
+    @property
+    def starter(self) -> bool:
+        """Say whether nothing was given: the job that ships with us."""
+        data = self.data
+        return self.model.path is None and not any((data.path, data.train, data.test))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the job as a job file would hold it; feeding that back gives the same job."""
+        made: dict[str, Any] = {"target": self.target}
+        for name in SECTIONS:
+            section = getattr(self, name)
+            if name in ("model", "data"):
+                section = dataclasses.replace(section, path=_told(section.path))
+            made[name] = plain(section)
+        made["limits"] = dict(self.limits)
+        for stage, values in self.stages.items():
+            made[stage] = {**made.get(stage, {}), **values}
+        if self.recipe:
+            made.setdefault("distill", {})["recipe"] = self.recipe
+        return made
+
+
+def make(
+    tables: Mapping[str, Any] | None = None,
+    settings: Iterable[tuple[str, Any]] = (),
+    *,
+    target: str | None = None,
+    place: str = "",
+) -> Job:
+    """Make a job of a job file's tables and dotted settings ("distill.temperature", 2), in order.
+
+    `place` names the file. Raises `JobError` naming the place and the nearest right name.
+    """
+    tables = {n: dict(v) if isinstance(v, Mapping) else v for n, v in (tables or {}).items()}
+    _known(tables, place)
+    for key, value in settings:
+        _put(tables, key, value)
+    _known(tables, "--set ")
+    target = target or tables.pop("target", None)
+    tables.pop("target", None)
+    if not target:
+        hint = ", ".join(plugins.names("targets"))
+        raise JobError(f"no target: name one with --target ({hint})")
+    beyond = _beyond(tables, place)
+    sections: dict[str, Any] = {
+        name: coerce(cls, tables.pop(name, {}), f"{place}[{name}]" if place else name)
+        for name, cls in SECTIONS.items()
+    }
+    limits = {name: _limit(name, value) for name, value in tables.pop("limits", {}).items()}
+    recipe = tables.get("distill", {}).pop("recipe", None)
+    job = Job(
+        target=str(target),
+        limits=limits,
+        recipe=None if recipe is None else str(recipe),
+        stages={name: table for name, table in {**tables, **beyond}.items() if table},
+        **sections,
+    )
+    _can(job)
+    return job
+
+
+def _beyond(tables: dict[str, Any], place: str) -> dict[str, dict[str, Any]]:
+    """Take what a section named after a stage says of the stage itself out of it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in {*SECTIONS} & {*plugins.names("stages")}:
+        section, stage = names(SECTIONS[name]), names(plugins.find("stages", name).Settings)
+        table = tables.get(name, {})
+        for key in table:
+            if key not in section and key not in stage:
+                hint = nearest(key, section + stage)
+                raise JobError(f"{place}{name}: unknown setting '{key}': {hint}")
+        found[name] = {key: value for key, value in table.items() if key not in section}
+        tables[name] = {key: value for key, value in table.items() if key in section}
+    return found
+
+
+def duration(text: str, where: str) -> float:
+    """Read "90s", "30m", "2h" or a number of seconds. Raises `JobError`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*", str(text))
+    if not match or float(match[1]) <= 0:
+        raise JobError(f"{where}: expected a time such as 90s, 30m or 2h, got '{text}'")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _can(job: Job) -> None:
+    """Refuse what has its place but is not built yet."""
+    job.run.seconds()
+    if job.prune.kind != "none":
+        raise JobError(f"prune.kind '{job.prune.kind}': pruning is not built yet; only 'none'")
+    if "static" in job.student.shapes:
+        raise JobError("student 'static': static embeddings are not built yet; name layers (2)")
+    if job.model.teachers:
+        raise JobError("model.teachers: several teachers are not built yet; name one as the model")
+    if job.data.unlabelled:
+        raise JobError("data.unlabelled: rows without labels are not built yet")
+
+
+def _known(tables: Mapping[str, Any], place: str) -> None:
+    stages = set(plugins.names("stages"))
+    allowed = {*SECTIONS, *stages, "limits", "target"}
+    for name, table in tables.items():
+        if name not in allowed:
+            raise JobError(f"{place}unknown section '{name}': {nearest(name, allowed)}")
+        if name != "target" and not isinstance(table, Mapping):
+            raise JobError(f"{place}'{name}' is a section: write {name}.SETTING = {table!r}")
+
+
+def _put(tables: dict[str, Any], key: str, value: Any) -> None:
+    parts = key.split(".")
+    if len(parts) < 2 or not all(parts):
+        raise JobError(f"setting '{key}': expected SECTION.NAME, such as distill.temperature")
+    place = tables
+    for part in parts[:-1]:
+        inner = place.get(part)
+        place[part] = dict(inner) if isinstance(inner, Mapping) else {}
+        place = place[part]
+    place[parts[-1]] = value
+
+
+def _limit(name: str, value: Any) -> float:
+    from edgedistill.target import limit
+
+    return limit(name, value)
+
+
+def _told(path: Any) -> str | None:
+    if path is None or isinstance(path, str):
+        return path
+    if isinstance(path, Path):
+        return str(path)
+    return f"<live {type(path).__name__}>"
+
+
+NAMES = {  # the names of flags and of `edgedistill.build(...)`, and the settings that they reach
+    "model": "model.path",
+    "data": "data.path",
+    "task": "task.name",
+    "recipe": "distill.recipe",
+    "prune": "prune.kind",
+    "quantize": "quantize.schemes",
+    "objective": "run.objective",
+    "strict": "run.strict",
+    "best_effort": "run.best_effort",
+    "private": "run.private",
+    "on_device": "run.on_device",
+    "allow_pickle": "run.allow_pickle",
+    "allow_code": "run.allow_code",
+    "seed": "run.seed",
+    "threads": "run.threads",
+    "time_limit": "run.time_limit",
+    "out": "run.out",
+    "store": "run.store",
+}
+
+
+def named(job_file: str | Path | None = None, target: str | None = None, **names: Any) -> Job:
+    """Make a job of the names that flags and the Python door share.
+
+    Beside those of `NAMES`: `student` (a text or several), `limits` and `settings` (mappings).
+    A name that is None says nothing. Raises `JobError`.
+    """
+    settings = _students(_several(names.pop("student", None)))
+    for name, value in (names.pop("limits", None) or {}).items():
+        settings.append((f"limits.{name}", value))
+    dotted = (names.pop("settings", None) or {}).items()
+    for name, value in names.items():
+        if name not in NAMES:
+            known = [*NAMES, "job_file", "target", "student", "limits", "settings"]
+            raise JobError(f"unknown name '{name}': {nearest(name, known)}")
+        if value is not None:
+            settings.append((NAMES[name], value))
+    path = Path(job_file).expanduser() if job_file else None
+    tables, place = (jobfile.read(path), f"{path.name} ") if path else ({}, "")
+    return make(tables, [*settings, *dotted], target=target, place=place)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _students(texts: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """Return the settings that students' flags reach: all three, so that none of a file remains."""
+    merged: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        key, value = _student(text)
+        merged[key] = (*merged.get(key, ()), value)
+    nothing = {"student.layers": (), "student.shapes": (), "student.from": ()}
+    return list({**nothing, **merged}.items()) if texts else []
+
+
+def _student(text: Any) -> tuple[str, Any]:
+    text = str(text)
+    if text.isdigit():
+        return "student.layers", int(text)
+    if "/" in text or text.startswith((".", "~")) or Path(text).exists():
+        return "student.from", text
+    return "student.shapes", text

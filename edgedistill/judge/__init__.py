@@ -1,0 +1,28 @@
+"""Judge: what outputs show, limits held against figures, a choice, a verdict. Pure.
+
+evidence     score, paired drop, labels, agreement of one row beside the baseline
+confidence   the temperature, calibration error, coverage at thresholds
+limits       checks: one limit held against one figure
+choice       which row is chosen on validation; the verdict on test
+"""
+
+from __future__ import annotations
+
+from edgedistill.judge.choice import Contender, choose, verdict
+from edgedistill.judge.confidence import fit_temperature
+from edgedistill.judge.evidence import Evaluation, can_show, evaluate, rows_to_settle
+from edgedistill.judge.limits import checks, figures_of, not_unseen
+
+__all__ = [
+    "Contender",
+    "Evaluation",
+    "can_show",
+    "checks",
+    "choose",
+    "evaluate",
+    "figures_of",
+    "fit_temperature",
+    "not_unseen",
+    "rows_to_settle",
+    "verdict",
+]

@@ -1,0 +1,106 @@
+"""What probabilities are worth: a temperature, the calibration error, what a threshold keeps.
+
+Pure. Apps show an answer only above some probability, so a model's probabilities are judged too.
+The temperature here is fitted on validation for the app; distillation's never enters it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedistill.errors import DataError
+
+THRESHOLDS = (0.5, 0.7, 0.9)
+BINS = 15  # of the calibration error (Guo et al., 2017)
+COLDEST, HOTTEST = 0.1, 10.0  # a validation split without an error would ask for temperature 0
+_ROWS = 4096  # handled at once
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What an app keeps that asks for this probability, and how often that is right (points)."""
+
+    threshold: float
+    coverage: float
+    accuracy: float | None  # None where nothing reaches the threshold
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What the probabilities are worth, after the temperature fitted on validation."""
+
+    ece: float
+    temperature: float
+    at: tuple[Coverage, ...]
+
+
+def fit_temperature(outputs: np.ndarray, truth: np.ndarray) -> float:
+    """Return the temperature that minimises the NLL of these (validation) rows, 0.1 to 10.
+
+    The NLL is convex in 1 / T: Newton's steps on it, kept inside a shrinking bracket
+    (Guo et al., "On calibration of modern neural networks", 2017).
+    """
+    truth = np.asarray(truth).astype(np.int64).reshape(-1)
+    keep = (truth >= 0) & np.isfinite(outputs).all(axis=1)
+    logits, truth = np.asarray(outputs)[keep], truth[keep]
+    if not len(truth):
+        raise DataError("no row carries a label: no temperature can be fitted")
+    low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
+    for _ in range(60):
+        slope, bend = _slope(logits, truth, inverse)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        new = inverse - slope / bend if bend > 0 else (low + high) / 2
+        new = new if low < new < high else (low + high) / 2
+        if abs(new - inverse) < 1e-9:
+            break
+        inverse = new
+    return float(1 / inverse)
+
+
+def confidence(outputs: np.ndarray, truth: np.ndarray, temperature: float) -> Confidence:
+    """Return calibration error, and coverage and accuracy at the thresholds."""
+    right = answers_of(outputs) == truth
+    sure = np.empty(len(truth))
+    for first in range(0, len(truth), _ROWS):
+        part = slice(first, first + _ROWS)
+        finite = np.isfinite(outputs[part]).all(axis=1, keepdims=True)
+        sure[part] = _softmax(np.where(finite, outputs[part], 0.0), 1 / temperature).max(axis=1)
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=right - sure, minlength=BINS)
+    at = []
+    for threshold in THRESHOLDS:
+        kept = sure >= threshold
+        accuracy = float(100 * right[kept].mean()) if kept.any() else None
+        at.append(Coverage(threshold, float(100 * kept.mean()), accuracy))
+    ece = float(100 * np.abs(gaps).sum() / len(truth))
+    return Confidence(ece=ece, temperature=float(temperature), at=tuple(at))
+
+
+def _softmax(logits: np.ndarray, inverse: float) -> np.ndarray:
+    scaled = np.asarray(logits, dtype=np.float64) * inverse
+    scaled -= scaled.max(axis=1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float, float]:
+    """Return the first and second derivative of the mean NLL by 1 / T."""
+    slope = bend = 0.0
+    for first in range(0, len(truth), _ROWS):
+        part = np.asarray(logits[first : first + _ROWS], dtype=np.float64)
+        wanted = truth[first : first + _ROWS]
+        part = part - part[np.arange(len(part)), wanted][:, None]
+        p = _softmax(part, inverse)
+        mean = (p * part).sum(axis=1)
+        slope += float(mean.sum())
+        bend += float(((p * part * part).sum(axis=1) - mean * mean).sum())
+    return slope / len(truth), bend / len(truth)
+
+
+def answers_of(outputs: np.ndarray) -> np.ndarray:
+    """Return the highest output of each row, -1 (never right) where one is not finite."""
+    finite = np.isfinite(outputs).all(axis=1)
+    return np.where(finite, outputs.argmax(axis=1), -1)

@@ -1,0 +1,51 @@
+"""What is known before anything runs: the sources, the host, the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgedistill.records import Shape, Source
+from edgedistill.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Host:
+    """What was decided on this host and can change a result."""
+
+    threads: int
+    dtype: str
+    device: str
+    instructions: str  # the int8 instruction set, as a processor's name
+    opset: int
+    ir: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that the user brought: the teacher, or a student from another checkpoint."""
+
+    source: Source
+    encoder_source: Source
+    encoder: Mapping[str, Any]  # what opens the encoder: {"max_length": 64, ...}
+    config: Mapping[str, Any]
+    family: str
+    shape: Shape
+    has_head: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the sources before anything runs."""
+
+    task: str
+    metric: str
+    labels: tuple[str, ...]
+    rows: Mapping[str, int]  # by split
+    splits: Mapping[str, Source]
+    teacher: Model
+    host: Host
+    recipe: Recipe
+    students: Mapping[str, Model] = field(default_factory=dict)  # by the path that named them
+    starter: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings by stage

@@ -1,0 +1,168 @@
+"""The rows of the report, each a chain of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins
+from edgedistill.errors import JobError, TargetError, nearest
+from edgedistill.job import Job
+from edgedistill.planner.facts import Facts, Model
+from edgedistill.planner.steps import Steps
+from edgedistill.planner.students import Student, initial, students, trained
+from edgedistill.records import Candidate, Plan, Step
+from edgedistill.target import Target
+
+TRAIN_ROWS = 256  # training rows that are scored too: the teacher's check, and the gap
+FLOAT = ("none", "fp32")
+
+
+def propose(job: Job, target: Target, facts: Facts) -> Plan:
+    """Propose the candidates of a build, the smallest student first.
+
+    Raises `JobError`, `ModelError` or `TargetError` for what the job asks and can't be had.
+    """
+    steps = Steps(job, target, facts)
+    schemes, notes = _schemes(steps)
+    teacher = facts.teacher
+    graph = steps.export(steps.teacher, teacher)
+    common: dict[str, Any] = {"shape": teacher.shape, "model": steps.teacher}
+    baseline = _row(steps, "teacher fp32", "baseline", graph, teacher, scheme="none", **common)
+    candidates, beside = [], []
+    for scheme, word in schemes:
+        quantized = steps.quantize(graph, scheme, teacher)
+        about = {"scheme": scheme, "parent": baseline.name, **common}
+        candidates.append(
+            _row(steps, f"teacher {word}", "teacher_int8", quantized, teacher, **about)
+        )
+    for student in students(steps):
+        start = initial(steps, student)
+        own, single = _student(steps, student, start, schemes)
+        candidates += own
+        beside += [single, *_controls(steps, student, start, schemes)]
+    taken: set[str] = set()
+    for row in (baseline, *candidates, *beside):
+        if row.name in taken:
+            raise JobError(f"student '{row.name}' is asked for twice")
+        taken.add(row.name)
+    return Plan(baseline, tuple(candidates), tuple(beside), tuple(notes))
+
+
+def _row(
+    steps: Steps, name: str, role: str, graph: Step, of: Model, *, scheme: str, **rest: Any
+) -> Candidate:
+    return Candidate(
+        name=name,
+        role=role,
+        graph=graph,
+        scheme=scheme,
+        validation=steps.evaluate(graph, "validation", of),
+        test=steps.evaluate(graph, "test", of),
+        train=steps.evaluate(graph, "train", of, rows=TRAIN_ROWS),
+        fixed=steps.fixed(graph, of),
+        **rest,
+    )
+
+
+def _student(
+    steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
+) -> tuple[list[Candidate], Candidate]:
+    """Make the rows of one student: what is chosen from, and its float row."""
+    shape, origin, name = student
+    training = trained(steps, student, start, control=False)
+    graph, untrained = steps.export(training, origin), steps.export(start, origin)
+    common: dict[str, Any] = {
+        "shape": shape,
+        "recipe": steps.facts.recipe.name,
+        "training": training,
+        "model": training,
+    }
+    single = _row(
+        steps,
+        f"student {name} fp32",
+        "student_fp32",
+        graph,
+        origin,
+        scheme="none",
+        untrained=untrained,
+        **common,
+    )
+    rows = [
+        _row(
+            steps,
+            f"student {name} {word}",
+            "candidate",
+            steps.quantize(graph, scheme, origin),
+            origin,
+            scheme=scheme,
+            parent=single.name,
+            untrained=steps.quantize(untrained, scheme, origin),
+            **common,
+        )
+        for scheme, word in schemes
+    ]
+    return rows, single
+
+
+def _controls(
+    steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
+) -> list[Candidate]:
+    """Make a student's controls, one in float and one a scheme: whatever is chosen has its own."""
+    shape, origin, name = student
+    control = trained(steps, student, start, control=True)
+    graph = steps.export(control, origin)
+    return [
+        _row(
+            steps,
+            f"control {name} {word}",
+            "control",
+            graph if scheme == "none" else steps.quantize(graph, scheme, origin),
+            origin,
+            scheme=scheme,
+            model=control,
+            training=control,
+            shape=shape,
+        )
+        for scheme, word in (FLOAT, *schemes)
+    ]
+
+
+def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the schemes that can serve this model on this target, and notes on the others.
+
+    Each with its word for people: its precision, and its own name where there are several.
+    """
+    job, target = steps.job, steps.target
+    wished = job.quantize.schemes
+    if "none" in wished:
+        return [], []
+    known = plugins.names("schemes")
+    facts = {
+        "family": steps.facts.teacher.family,
+        "task": steps.facts.task,
+        "convolutional": steps.family.CONVOLUTIONAL,
+    }
+    named = [name for name in wished if name != "auto"]
+    chosen, reasons = {}, {}
+    for name in dict.fromkeys([*named, *(known if "auto" in wished else ())]):
+        if not name.endswith(".py") and name not in known:
+            hint = nearest(name, [*known, "auto", "none"])
+            raise JobError(f"quantize.schemes: unknown quantization scheme '{name}': {hint}")
+        plugin = plugins.find("schemes", name, allow_code=steps.allow_code)
+        found = [plugin.valid(facts, target, one) for one in target.processors]
+        why = next((reason for reason in found if reason), None)
+        if why is None:
+            chosen[name] = plugin.PRECISION
+        else:
+            reasons[name] = f"{name}: {why}"
+    told = "; ".join(reasons.values())
+    if not chosen and "auto" not in wished:
+        raise TargetError(f"no named scheme serves '{target.name}': {told}")
+    several = len(chosen) > 1
+    words = {
+        name: f"{word} {Path(name).stem}" if several else word for name, word in chosen.items()
+    }
+    missed = [f"not tried: {why}" for name, why in reasons.items() if name in named]
+    return list(words.items()), missed if chosen else [f"no int8: {told}"]

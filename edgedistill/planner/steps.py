@@ -1,0 +1,201 @@
+"""The steps of one plan, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill import plugins
+from edgedistill.errors import JobError, ModelError, nearest
+from edgedistill.job import Job
+from edgedistill.planner.facts import Facts, Model
+from edgedistill.planner.wishes import Wishes
+from edgedistill.records import Source, Step
+from edgedistill.settings import coerce, names, plain
+from edgedistill.target import Target
+
+
+class Steps:
+    """Makes the steps of one plan; encodings and labels are shared."""
+
+    def __init__(self, job: Job, target: Target, facts: Facts) -> None:
+        self.job, self.target, self.facts = job, target, facts
+        self.wishes = Wishes(job, facts)
+        self.allow_code = job.run.allow_code
+        self.family = plugins.find("families", facts.teacher.family)
+        self.task: Any = plugins.find("tasks", facts.task, allow_code=self.allow_code)
+        self._shared: dict[tuple[Any, ...], Step] = {}
+        self.wishes.check()
+        self.teacher = self._teacher()
+
+    def step(
+        self,
+        stage: str,
+        inputs: Mapping[str, Step | Source],
+        *,
+        told: Mapping[str, Any] | None = None,
+        **decided: Any,
+    ) -> Step:
+        """Make a step: defaults, then what is decided here, then what is wished (or `told`).
+
+        Raises `JobError` for a value that the stage, its task or the rule on code does not take.
+        """
+        module = plugins.find("stages", stage)
+        host, run = self.facts.host, self.job.run
+        known: dict[str, Any] = {
+            "task": self.facts.task,
+            "labels": self.facts.labels,
+            "metric": self.facts.metric,
+            "seed": run.seed,
+            "threads": host.threads,
+            "dtype": host.dtype,
+            "device": host.device,
+            "opset": host.opset,
+            "ir": host.ir,
+            "integers": self.target.runtime.integers,
+        }
+        values = {name: value for name, value in known.items() if name in names(module.Settings)}
+        values |= decided
+        values |= self.wishes.of(stage) if told is None else told
+        settings = plain(coerce(module.Settings, values, stage))
+        undecided = [name for name, value in settings.items() if value == "auto"]
+        if undecided:
+            raise JobError(f"{stage}.{undecided[0]}: 'auto' can't be decided here; name a value")
+        if settings.get("metric", self.facts.metric) not in self.task.METRICS:
+            hint = nearest(settings["metric"], self.task.METRICS)
+            raise JobError(f"{stage}.metric: unknown metric '{settings['metric']}': {hint}")
+        for kind, name in module.plugins(settings):
+            plugins.find(kind, name, allow_code=self.allow_code)
+        return Step(stage, settings, dict(inputs))
+
+    # ------------------------------------------------------------ rows and the teacher
+
+    def encode(self, split: str, model: Model, *, made: Sequence[str] = ()) -> Step:
+        key = ("encode", split, model.encoder_source.hash, str(model.encoder), tuple(made))
+        if key not in self._shared:
+            self._shared[key] = self.step(
+                "encode",
+                {"rows.0": self.facts.splits[split], "encoder.0": model.encoder_source},
+                encoder=model.encoder,
+                made=tuple(made),
+                seed=self.job.run.seed if made else 0,  # it decides the draws of made rows alone
+            )
+        return self._shared[key]
+
+    def label(self, rows: Step) -> Step:
+        """Make the teacher's answers for encoded rows."""
+        weights = self.wishes.settings("label").weights
+        if weights and (len(weights) != 1 or not weights[0]):
+            raise JobError(f"label.weights: {len(weights)} weights for 1 teacher, or none above 0")
+        key = ("label", id(rows))
+        if key not in self._shared:
+            self._shared[key] = self.step(
+                "label",
+                {"teacher.0": self.teacher, "rows.0": rows},
+                encoder=self.facts.teacher.encoder,
+            )
+        return self._shared[key]
+
+    def _teacher(self) -> Step | Source:
+        model, wish = self.facts.teacher, self.job.model.finetune
+        if wish == "never" and not model.has_head:
+            raise ModelError(
+                "the model has no head for this task, and model.finetune is 'never': "
+                "leave it 'auto', and it gets one from the training rows"
+            )
+        if model.has_head and wish != "always":
+            return model.source
+        epochs = self.wishes.planned("finetune").epochs
+        batch = self.wishes.settings("finetune").batch
+        return self.step(
+            "finetune",
+            {
+                "model.0": model.source,
+                "train.0": self.encode("train", model),
+                "validation.0": self.encode("validation", model),
+            },
+            encoder=model.encoder,
+            steps=max(1, round(epochs * self.facts.rows["train"] / batch)),
+        )
+
+    # ------------------------------------------------------------ graphs
+
+    def export(self, model: Step | Source, of: Model, *, fixed: int = 0) -> Step:
+        return self.step(
+            "export", {"model.0": model}, family=of.family, encoder=of.encoder, fixed=fixed
+        )
+
+    def fixed(self, graph: Step, of: Model) -> Step | None:
+        """Return the same graph for one row of one length, where the target asks for it."""
+        length = self.target.runtime.fixed
+        if not length:
+            return None
+        if graph.stage == "quantize":
+            exported = graph.inputs["graph.0"]
+            assert isinstance(exported, Step)
+            single = self.export(exported.inputs["model.0"], of, fixed=length)
+            return self.quantize(single, graph.settings["scheme"], of)
+        return self.export(graph.inputs["model.0"], of, fixed=length)
+
+    def quantize(self, graph: Step, scheme: str, of: Model) -> Step:
+        told = self.wishes.of("quantize")
+        plugin = plugins.find("schemes", scheme, allow_code=self.allow_code)
+        wished = told.pop("scheme_settings", None) or {}
+        if not isinstance(wished, Mapping):
+            raise JobError(f"quantize.scheme_settings: expected settings by name, got {wished!r}")
+        values = {**plugin.for_processors(self.target.processors), **wished}
+        settings = coerce(plugin.Settings, values, f"quantize.scheme_settings ({scheme})")
+        wrong = [one for one in self.target.processors if one not in plugin.exact_on(settings)]
+        if wrong:
+            raise JobError(
+                f"quantize.scheme_settings: so set, {scheme} is not exact on '{wrong[0]}', which "
+                f"'{self.target.name}' names"
+            )
+        return self.step(
+            "quantize",
+            {"graph.0": graph, "train.0": self.encode("train", of)},
+            told=told,
+            scheme=scheme,
+            scheme_settings=plain(settings),
+            encoder=of.encoder,
+            session=session(self.target, self._precise(scheme, settings)),
+            batch=self.target.runtime.batch,
+            instructions=self.facts.host.instructions,
+        )
+
+    def evaluate(self, graph: Step, split: str, of: Model, *, rows: int = 0) -> Step:
+        config = {}
+        if graph.stage == "quantize":
+            scheme = graph.settings["scheme"]
+            plugin = plugins.find("schemes", scheme, allow_code=self.allow_code)
+            told = coerce(plugin.Settings, graph.settings["scheme_settings"], "quantize")
+            config = self._precise(scheme, told)
+        return self.step(
+            "evaluate",
+            {"graph.0": graph, "rows.0": self.encode(split, of)},
+            session=session(self.target, config),
+            batch=self.target.runtime.batch,
+            encoder=of.encoder,
+            instructions=self.facts.host.instructions,
+            rows=rows,
+            seed=self.job.run.seed if rows else 0,  # it decides which rows are drawn
+        )
+
+    def _precise(self, scheme: str, settings: Any) -> dict[str, str]:
+        """Return what a quantized graph needs to be right on this host, where it saturates."""
+        plugin = plugins.find("schemes", scheme, allow_code=self.allow_code)
+        exact = plugin.exact_on(settings)
+        here = self.facts.host.instructions
+        return {} if here in exact or not exact else {"session.x64quantprecision": "1"}
+
+
+def session(target: Target, config: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the session options that ship for a target."""
+    return {
+        "threads": target.runtime.threads,
+        "spinning": target.runtime.spinning,
+        "arena": True,
+        "prepacking": True,
+        "optimization": "all",
+        "config": dict(config or {}),
+    }

@@ -1,0 +1,153 @@
+"""The steps of a student: where it starts from, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from edgedistill import plugins
+from edgedistill.errors import JobError, ModelError
+from edgedistill.planner.facts import Model
+from edgedistill.planner.steps import Steps
+from edgedistill.records import Shape, Source, Step
+from edgedistill.train import objective, pace
+
+OF_THE_TEACHER = ("alpha", "temperature")  # settings that the control does without
+
+
+class Student(NamedTuple):
+    """A student to try: its shape, the model that it starts from, its name for people."""
+
+    shape: Shape
+    origin: Model
+    name: str
+
+
+def students(steps: Steps) -> list[Student]:
+    """Return the students to try: layers and shapes of the teacher, then other checkpoints."""
+    wish, teacher, family = steps.job.student, steps.facts.teacher, steps.family
+    shapes = [family.parse(text, teacher.shape) for text in (*map(str, wish.layers), *wish.shapes)]
+    if not shapes and "teacher" in wish.from_:
+        shapes = list(family.defaults(teacher.shape))
+    made = [Student(shape, teacher, family.name(shape)) for shape in shapes]
+    seen: dict[str, int] = {}
+    for path in wish.paths():
+        origin = steps.facts.students[path]
+        name = f"{origin.source.name} {plugins.find('families', origin.family).name(origin.shape)}"
+        seen[name] = number = seen.get(name, 0) + 1
+        made.append(Student(origin.shape, origin, f"{name} #{number}" if number > 1 else name))
+    return made
+
+
+def initial(steps: Steps, student: Student) -> Step:
+    """Make the untrained student, from the teacher's own layers or from another checkpoint."""
+    shape, origin, _ = student
+    family = plugins.find("families", origin.family)
+    own = origin is steps.facts.teacher
+    layers = family.layers(shape, origin.shape)
+    told = steps.wishes.of("initialize")
+    wished = steps.wishes.settings("initialize").layers
+    told.pop("layers", None)
+    if own and wished:
+        whole = len(family.layers(origin.shape, origin.shape))
+        if len(wished) != len(layers) or not all(0 <= index < whole for index in wished):
+            raise JobError(
+                f"initialize.layers: student {student.name} starts from {len(layers)} layers of "
+                f"0 to {whole - 1}, got {', '.join(map(str, wished))}"
+            )
+        layers = wished
+    return steps.step(
+        "initialize",
+        {"teacher.0": steps.teacher if own else origin.source},
+        told=told,
+        family=origin.family,
+        shape=dict(shape),
+        layers=tuple(layers),
+        init=steps.job.student.init,
+    )
+
+
+def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> Step:
+    """Make the training of a student: distilled, or (the control) on labels alone.
+
+    The control takes the same steps and the same optimisation; what reads the teacher is dropped.
+    """
+    facts, wishes, origin = steps.facts, steps.wishes, student.origin
+    told, wish = wishes.of("distill"), wishes.settings("distill")
+    kinds = _made(steps, origin)
+    losses = wishes.losses(steps.task.LOSSES)
+    found = objective.weighed(losses, wish.alpha)
+    if control:
+        told = {name: value for name, value in told.items() if name not in OF_THE_TEACHER}
+        told["alpha"] = 0.0
+        losses = _alone(losses)
+        found = objective.weighed(losses, 0.0)
+    inputs: dict[str, Step | Source] = {
+        "student.0": start,
+        "validation.0": steps.encode("validation", origin),
+        "train.0": steps.encode("train", origin),
+    }
+    if any(loss.plugin.READS_TEACHER for loss in found):
+        inputs["labels.0"] = steps.label(steps.encode("train", facts.teacher))
+        if kinds:
+            inputs["train.1"] = steps.encode("train", origin, made=kinds)
+            inputs["labels.1"] = steps.label(steps.encode("train", facts.teacher, made=kinds))
+        if _reads_inside(steps, student, found, wish.temperature):
+            inputs["teacher.0"] = steps.teacher
+    rows = facts.rows["train"] * (1 + len(kinds))
+    return steps.step(
+        "distill",
+        inputs,
+        told=told,
+        rate=_rate(steps, origin, student.shape),
+        family=origin.family,
+        losses={loss.name: loss.plain() for loss in losses},
+        steps=pace.steps(rows, epochs=wishes.planned("distill").epochs, batch=wish.batch),
+        encoder=origin.encoder,
+    )
+
+
+def _alone(losses: Sequence[objective.Told]) -> tuple[objective.Told, ...]:
+    """Return the truth alone at weight 1, with the recipe's settings of that loss."""
+    told = next((loss for loss in losses if loss.name == "hard_labels"), None)
+    values = dict(told.values) if told else {}
+    return objective.read({"hard_labels": {**values, "weight": 1.0}})
+
+
+def _made(steps: Steps, origin: Model) -> tuple[str, ...]:
+    kinds = steps.wishes.made(steps.task.MADE)
+    teacher = steps.facts.teacher
+    same = origin.encoder_source.hash == teacher.encoder_source.hash
+    if not same or origin.encoder.get("max_length") != teacher.encoder.get("max_length"):
+        # made rows stand for one another by their place: only kinds made of texts, not of tokens
+        kinds = [kind for kind in kinds if kind != "masked"]
+    return tuple(kinds)
+
+
+def _reads_inside(
+    steps: Steps, student: Student, found: Sequence[objective.Told], temperature: float
+) -> bool:
+    """Say whether a loss reads more of the teacher than logits, which a live one must give."""
+    teacher, origin = steps.facts.teacher, student.origin
+    for loss in found:
+        if not loss.plugin.READS_TEACHER:
+            continue
+        needs = loss.plugin.needs(loss.own(temperature), student.shape, teacher.shape)
+        inside = [name for name in needs if name != "logits"]
+        if inside and origin.encoder_source.hash != teacher.encoder_source.hash:
+            raise ModelError(
+                f"the loss '{loss.name}' reads {inside[0]} of the teacher, and student "
+                f"{student.name} has an encoder of its own: only logits can be compared"
+            )
+        if inside:
+            return True
+    return False
+
+
+def _rate(steps: Steps, origin: Model, shape: Shape) -> float:
+    """Return the learning rate from what is kept of a trained model."""
+    family: Any = plugins.find("families", origin.family)
+    parts = [shape[name] / whole for name, whole in origin.shape.items() if name in shape]
+    kept = min(parts, default=1.0) if origin is steps.facts.teacher else 1.0
+    kept = 0.0 if steps.job.student.init == "random" else kept
+    return pace.rate(kept, **getattr(family, "RATE", {}))

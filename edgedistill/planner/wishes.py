@@ -1,0 +1,108 @@
+"""What the recipe, the starter and the job say of each stage: checked, and laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgedistill import plugins
+from edgedistill.errors import JobError, nearest
+from edgedistill.job import Job
+from edgedistill.planner.facts import Facts
+from edgedistill.settings import coerce, names, setting
+from edgedistill.train import objective, recipe
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Settings of finetune that the planner turns into others before they reach the stage."""
+
+    epochs: float = setting(4.0, "passes over the rows", low=0.001, high=100_000)
+
+
+PLANNED: Mapping[str, type] = {"finetune": Planned, "distill": recipe.Planned}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wished of each stage. The job lies over the starter, and that over the recipe."""
+
+    job: Job
+    facts: Facts
+
+    def check(self) -> None:
+        """Refuse what no stage takes, of stages that this plan does without too."""
+        for stage in self.job.stages:
+            self.settings(stage)
+            if stage in PLANNED:
+                self.planned(stage)
+
+    def of(self, stage: str) -> dict[str, Any]:
+        """Return what is wished of a stage's own settings.
+
+        Raises `JobError` for a name that the stage does not know.
+        """
+        planned = names(PLANNED[stage]) if stage in PLANNED else []
+        return {name: value for name, value in self._all(stage).items() if name not in planned}
+
+    def settings(self, stage: str) -> Any:
+        """Return the wishes as the stage reads them, its defaults filled in."""
+        return coerce(plugins.find("stages", stage).Settings, self.of(stage), stage)
+
+    def planned(self, stage: str) -> Any:
+        """Return the settings that the planner turns into others: epochs into steps."""
+        known = names(PLANNED[stage])
+        told = {name: value for name, value in self._all(stage).items() if name in known}
+        return coerce(PLANNED[stage], told, stage)
+
+    def losses(self, listed: tuple[str, ...]) -> tuple[objective.Told, ...]:
+        """Return the losses: the recipe's, what the job says of each laid over it.
+
+        `listed` are those that make sense for the task; a file of the user's own does too.
+        """
+        told = self.job.stages.get("distill", {}).get("losses", {})
+        if not isinstance(told, Mapping):
+            raise JobError(f"distill.losses: expected losses by name, got {told!r}")
+        merged: dict[str, Any] = dict(self.facts.recipe.losses)
+        for name, values in told.items():
+            ours = merged.get(name, {})
+            merged[name] = {**ours, **values} if isinstance(values, Mapping) else values
+        allowed = self.job.run.allow_code
+        found = objective.read(merged, place="distill.losses", allow_code=allowed)
+        for one in found:
+            if one.name not in listed and not one.name.endswith(".py"):
+                raise JobError(
+                    f"distill.losses: '{one.name}' makes no sense for {self.facts.task}: "
+                    f"{nearest(one.name, listed)}"
+                )
+        return found
+
+    def made(self, offered: tuple[str, ...]) -> list[str]:
+        """Return the kinds of made rows, each as often as it is wished.
+
+        Of a recipe's kinds those that the task offers; the job's must be among them.
+        """
+        planned = self.planned("distill")
+        kinds = [kind for kind in planned.made if kind not in ("", "none")]
+        if "made" in self.job.stages.get("distill", {}):
+            for kind in kinds:
+                if kind not in offered:
+                    raise JobError(f"distill.made: unknown kind '{kind}': {nearest(kind, offered)}")
+        return [kind for kind in kinds if kind in offered] * planned.copies
+
+    def _all(self, stage: str) -> dict[str, Any]:
+        told = dict(self.job.stages.get(stage, {}))
+        known = names(plugins.find("stages", stage).Settings)
+        known += names(PLANNED[stage]) if stage in PLANNED else []
+        for name in told:
+            if name not in known:
+                raise JobError(f"unknown setting '{stage}.{name}': {nearest(name, known)}")
+        told.pop("losses", None)  # see `losses`
+        made: dict[str, Any] = {}
+        recipes = self.facts.recipe.settings if stage == "distill" else {}
+        for layer in (recipes, self.facts.starter.get(stage, {}), told):
+            if "epochs" in layer:  # they say how many steps, whatever was said below
+                made.pop("steps", None)
+            made |= layer
+        return made

@@ -1,0 +1,327 @@
+"""The words and numbers that all faces of the report share. Plain text; each face escapes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill.progress import told
+
+VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a limit"}
+STATES = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
+LIMITS = {
+    "max_drop_points": ("drop", "points"),
+    "min_score_points": ("score", "points"),
+    "worst_label_drop_points": ("largest loss of recall of a label", "points"),
+    "latency_p90_ms": ("latency, p90 on the device", "ms"),
+    "memory_mb": ("memory above a bare runtime", "MB"),
+    "size_mb": ("size of the model file", "MB"),
+    "load_ms": ("time to load", "ms"),
+    "vanished_labels": ("labels that are never found any more", ""),
+}
+RATES = (
+    ("fp32_gflops", "fp32", "GFLOP/s"),
+    ("int8_gops", "int8", "GOP/s"),
+    ("node_us", "a small node", "µs"),
+    ("uncertainty", "uncertain by a factor of", ""),
+)
+# flags of a processor that matter to arithmetic
+FAST = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "neon", "sve", "i8mm", "bf16")
+_LONG = 300
+
+
+def plain(text: Any, limit: int = _LONG) -> str:
+    """Return a user's text in one line, with control and direction marks written out."""
+    whole = str(text)
+    made = []
+    for char in whole[:limit]:
+        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            made.append(f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}")
+        else:
+            made.append(char)
+    return "".join(made) + ("…" if len(whole) > limit else "")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Write a figure in at least `digits` significant digits, never in powers of ten."""
+    if value is None:
+        return "–"
+    if not value:
+        return "0"
+    power = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return f"{value:,.{max(0, digits - 1 - power)}f}"
+
+
+def points(value: float | None) -> str:
+    """Write a score, a drop or a share in points."""
+    return "–" if value is None else f"{value:.1f}".replace("-0.0", "0.0")
+
+
+def against(value: float | None, allowed: float, unit: str) -> str:
+    """Write a figure of that unit so that its digits show on which side of a limit it lies."""
+    if value is None:
+        return "–"
+    texts = []
+    for digits in range(1, 6):
+        texts.append(f"{value:.{digits}f}" if unit == "points" else number(value, digits + 1))
+        near = float(texts[-1].replace(",", ""))
+        if (near > allowed) == (value > allowed) and (near < allowed) == (value < allowed):
+            break
+    else:
+        texts = texts[:1]  # as good as equal
+    return texts[-1] if float(texts[-1].replace(",", "")) else texts[-1].lstrip("-")
+
+
+def bound(check: Mapping[str, Any]) -> str:
+    """Write what a check allows: "at most 25 MB"."""
+    _, unit = limit_name(check["limit"])
+    least = "at least" if check["limit"].startswith("min_") else "at most"
+    return f"{least} {check['allowed']:,.10g} {unit}".strip()
+
+
+def spread(interval: Mapping[str, Any] | None) -> str:
+    """Write a score or a drop with half the width of its interval: "95.3 ±0.6"."""
+    if not interval or interval.get("value") is None:
+        return "–"
+    low, high = interval.get("low"), interval.get("high")
+    half = "" if low is None or high is None else f" ±{(high - low) / 2:.1f}"
+    return points(interval["value"]) + half
+
+
+def span(seconds: float | None) -> str:
+    """Write a time for people, a dash where there is none."""
+    return "–" if seconds is None else told(seconds)
+
+
+def row_named(report: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
+    """Return the row of that name, or None."""
+    return next((row for row in report["rows"] if row["name"] == name), None)
+
+
+def baseline(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the row that all others are held against."""
+    return next((row for row in report["rows"] if row["role"] == "baseline"), None)
+
+
+def shown(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the row that the report is about: the chosen one, else the best miss."""
+    return row_named(report, report["chosen"] or report.get("best_miss"))
+
+
+def p90(row: Mapping[str, Any]) -> float | None:
+    """Return the p90 on this host, in ms."""
+    return row["latency_ms"]["p90"] if row["latency_ms"] else None
+
+
+def device_p90(row: Mapping[str, Any]) -> float | None:
+    """Return the p90 on the device, in ms."""
+    return row["device"]["latency_p90_ms"] if row["device"] else None
+
+
+def estimated(report: Mapping[str, Any]) -> bool:
+    """Say whether any device figure is an estimate."""
+    return any(row["device"] and row["device"]["source"] == "estimate" for row in report["rows"])
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Give the verdict in one line."""
+    target, row = plain(report["target"].get("name") or "the target", 40), shown(report)
+    if report["chosen"] is None:
+        if row is None:
+            return f"Nothing fits {target}: no candidate was measured"
+        name = plain(row["name"], 80)
+        return f"Nothing fits {target}; the best miss is {name}"
+    name = plain(report["chosen"], 80)
+    if report["verdict"] == "misses":
+        if report.get("strict") and not any(c["state"] == "misses" for c in row["checks"]):  # type: ignore[index]
+            return f"{name} fits {target} only closely, which --strict does not accept"
+        return f"{name} was chosen, but misses a limit of {target}"
+    return f"{name} fits {target}" + (", closely" if report["verdict"] == "fits_closely" else "")
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Say in a few sentences what the verdict rests on."""
+    row, base = shown(report), baseline(report)
+    if row is None:
+        return [plain(report["reason"])]
+    said = []
+    faster, smaller = row["speedup"], row["size_ratio"]["baseline"]
+    gains = []
+    if faster:
+        gains.append(f"{number(faster['value'])} times as fast as the teacher on this host")
+    if smaller:
+        gains.append(f"its file is {number(smaller)} times smaller")
+    if gains:
+        said.append(f"It is {', and '.join(gains)}.")
+    said += _scored(row, base)
+    for check in row["checks"]:
+        if check["state"] != "holds":
+            said.append(check_line(check) + ".")
+    return said
+
+
+def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
+    """Say what the test rows show, with the far end of the drop where no check tells it."""
+    drop, test = row["drop_points"]["test"], row["score"]["test"]
+    before = base["score"]["test"] if base else None
+    if not (drop and test and before):
+        return []
+    change = "loses" if drop["value"] >= 0 else "gains"
+    told = any(c["limit"] == "max_drop_points" and c["state"] == "close" for c in row["checks"])
+    far = ""
+    if drop.get("high") is not None and not told:
+        far = f"; by these {test['rows']:,} test rows the drop could be {points(drop['high'])}"
+    return [
+        f"It scores {points(test['value'])} where the teacher scores {points(before['value'])}: "
+        f"it {change} {points(abs(drop['value']))} points{far}."
+    ]
+
+
+def limit_name(limit: str) -> tuple[str, str]:
+    """Return what a limit is about, in words, and its unit."""
+    return LIMITS.get(limit, (limit.replace("_", " "), ""))
+
+
+def check_line(check: Mapping[str, Any]) -> str:
+    """Write one check as a sentence without its full stop."""
+    about, unit = limit_name(check["limit"])
+    value = f"{against(check['value'], check['allowed'], unit)} {unit}".strip()
+    value = "no figure" if check["value"] is None else value
+    text = f"{about[0].upper()}{about[1:]}: {value}, allowed {bound(check)}"
+    text += f": {STATES[check['state']]}"
+    return text + (f" ({plain(check['reason'])})" if check["reason"] else "")
+
+
+def chosen_mark(report: Mapping[str, Any]) -> str:
+    """Return what stands beside the chosen row: "chosen, fits closely"."""
+    return f"chosen, {VERDICTS[report['verdict']]}"
+
+
+def splits(report: Mapping[str, Any]) -> str:
+    """Return the splits in one line, with where they come from."""
+    parts = []
+    for name, split in report["data"]["splits"].items():
+        parts.append(f"{split['rows']:,} {name}" + (" (ours)" if split["origin"] == "cut" else ""))
+    return plain(", ".join(parts)) or "–"
+
+
+def metric(report: Mapping[str, Any]) -> str:
+    """Name the metric, with the reason for it where there is one."""
+    row, why = shown(report) or baseline(report), report["data"].get("metric_reason")
+    name = (row["score"]["metric"] if row else None) or "–"
+    return plain(f"{name}: {why}" if why else name)
+
+
+def more_figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the table has no room for, of one row."""
+    latency, encode, graph = row["latency_ms"], row["encode_ms"], row["graph"]
+    made = []
+    if latency:
+        names = [name for name in ("p50", "p90", "p99", "cold") if latency[name] is not None]
+        told = ", ".join(f"{name} {number(latency[name])}" for name in names)
+        low, high = number(latency["p90_low"]), number(latency["p90_high"])
+        spent = f"{latency['runs']:,} runs in {latency['rounds']:,} rounds"
+        made.append(("latency here, ms", f"{told} (p90 from {low} to {high}; {spent})"))
+    if encode:
+        told = ", ".join(f"{name} {number(value)}" for name, value in encode.items())
+        made.append(("encoding, apart, ms", told))
+    if row["load_ms"] is not None:
+        made.append(("loading, ms", number(row["load_ms"])))
+    if row["parameters"]:
+        made.append(("parameters", f"{row['parameters']:,}"))
+    if row["scheme"]:
+        made.append(("precision", f"{row['precision']}, {row['scheme']}"))
+    if graph and graph["nodes"]:
+        fused = ", ".join(f"{count} {name}" for name, count in (graph["fusions"] or {}).items())
+        made.append(("graph", f"{graph['nodes']:,} nodes" + (f"; fused: {fused}" if fused else "")))
+    return made
+
+
+def instructions(where: Mapping[str, Any]) -> str:
+    """Name the instruction set that int8 uses here, and those flags that arithmetic can use."""
+    flags = [str(flag) for flag in where["flags"] or () if str(flag).startswith(FAST)]
+    return " · ".join(filter(None, (where.get("instructions"), " ".join(flags))))
+
+
+def yardstick(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the rates from which an estimate starts: this host's, and the target's device's."""
+    target = report["target"]
+    places = (
+        ("yardstick here", report["environment"].get("yardstick")),
+        (f"yardstick of {plain(target.get('name') or 'the device', 40)}", target.get("device")),
+    )
+    made = []
+    for place, rates in places:
+        if isinstance(rates, Mapping):
+            told = [
+                f"{name} {number(rates[key])} {unit}"
+                for key, name, unit in RATES
+                if isinstance(rates.get(key), (int, float))
+            ]
+            made.append((place, ", ".join(told).rstrip()))
+    return [(place, text) for place, text in made if text]
+
+
+def calibration(report: Mapping[str, Any]) -> str:
+    """Say how far probabilities are right, and by which temperature; "" where it is not known."""
+    row, base = shown(report), baseline(report)
+    sure, theirs = (one and one["confidence"] for one in (row, base))
+    if not sure:
+        return ""
+    beside = f", the teacher's {points(theirs['ece'])}" if theirs else ""
+    fitted = f"; temperature {number(sure['temperature'])}, fitted on validation"
+    return f"Calibration error {points(sure['ece'])} points{beside}{fitted}."
+
+
+def arguments(command: str) -> list[str]:
+    """Cut a command between its arguments, each option with its value: where a line may wrap."""
+    return re.findall(r"--\S+(?: (?!-)(?:'[^']*'|\S)+)?|(?:'[^']*'|\S)+", command)
+
+
+def job_file(job: Mapping[str, Any]) -> list[str]:
+    """Write a job as the lines of a TOML file; what is unset is left out."""
+    lines = [f"{_key(k)} = {_toml(v)}" for k, v in job.items() if _is_value(v)]
+    for name, table in job.items():
+        if isinstance(table, Mapping) and table:
+            inner = {
+                f"{_key(name)}.{_key(k)}" if isinstance(v, Mapping) else k: v
+                for k, v in table.items()
+            }
+            flat = {k: v for k, v in inner.items() if _is_value(v)}
+            if flat:
+                lines += [*([""] if lines else []), f"[{_key(name)}]"]
+                lines += [f"{_key(k)} = {_toml(v)}" for k, v in flat.items()]
+            for key, deep in inner.items():
+                if isinstance(deep, Mapping) and deep:
+                    lines += [*([""] if lines else []), f"[{key}]"]
+                    lines += [f"{_key(k)} = {_toml(v)}" for k, v in deep.items() if v is not None]
+    return lines
+
+
+def _is_value(value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping) and value != []
+
+
+def _key(name: str) -> str:
+    bare = name.replace("_", "").replace("-", "").isalnum() and name.isascii()
+    return name if bare else json.dumps(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+        return "{" + inner + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def used_by(names: Sequence[str]) -> str:
+    """Say which rows a step serves."""
+    if len(names) > 3:
+        return f"{len(names)} rows"
+    return ", ".join(plain(name) for name in names)

@@ -1,0 +1,32 @@
+"""Quantization schemes: one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+Calibration = Callable[[], Iterator[Mapping[str, np.ndarray]]]  # fresh pass over training batches
+
+
+class Scheme(Protocol):
+    """What a file in schemes/ offers, as module attributes."""
+
+    Settings: type
+    PRECISION: str  # "int8"
+    CALIBRATES: bool  # whether `apply` reads calibration rows
+    PACKAGES: tuple[str, ...]
+
+    def valid(self, facts: Mapping[str, Any], target: Any, processor: str) -> str | None:
+        """Return why the scheme can't serve, or None. Asked before and again after the export;
+        `facts`: {"family", "convolutional": bool, "operators": {...} once exported}."""
+
+    def for_processors(self, processors: tuple[str, ...]) -> Mapping[str, Any]:
+        """Return the settings under which the arithmetic is exact on all of these processors."""
+
+    def exact_on(self, settings: Any) -> tuple[str, ...]:
+        """Name the processors on which a file made with these settings is exact."""
+
+    def apply(self, model: Any, calibration: Calibration | None, settings: Any) -> Any:
+        """Return the quantized `onnx.ModelProto`; `model` is not changed."""

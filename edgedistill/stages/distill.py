@@ -1,0 +1,154 @@
+"""Distill: train a student on the truth and on what its teacher answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins as doors
+from edgedistill.errors import InternalError
+from edgedistill.progress import silent
+from edgedistill.records import Progress
+from edgedistill.settings import setting
+from edgedistill.stages import indexed
+from edgedistill.train.pace import Training
+
+INPUTS = {
+    "student": "model",
+    "teacher": "model",
+    "train": "arrays",
+    "labels": "arrays",
+    "validation": "arrays",
+}
+OUTPUT = "model"
+ESTIMATES_WITHOUT = ("labels",)  # zeros stand in for them
+PACKAGES = ("torch", "transformers", "safetensors", "numpy")
+GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The settings of this stage: L = (1 - alpha) L_hard + alpha T² L_soft."""
+
+    task: str = setting("text-classification", "the task, by name")
+    family: str = setting("encoder", "the family, by name")
+    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
+    losses: Mapping[str, Any] = setting(
+        {"soft_labels": {"weight": 1.0}, "hard_labels": {"weight": 1.0}},
+        "the losses by name, each with its weight (a number, or [first, last]) and settings",
+    )
+    alpha: float = setting(0.9, "share of the losses that read the teacher", low=0, high=1)
+    temperature: float = setting(4.0, "of soft labels", low=0.05, high=100)
+
+
+def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Name the plugins that a step with these settings uses."""
+    losses = [("losses", name) for name in sorted(settings["losses"])]
+    return [("tasks", settings["task"]), ("families", settings["family"]), *losses]
+
+
+def run(
+    inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
+) -> Mapping[str, Any]:
+    """Write the trained student.
+
+    Facts: best {score, step, weights: raw | ema}, steps, history [{step, loss, raw, ema}], rows,
+    and train_score, the score on training rows, beside validation's in `best`.
+    """
+    from edgedistill.train import loop, weights
+
+    model, work = _work(inputs, settings, out / ".resume", progress)
+    fitted = loop.fit(model, work)
+    gap = (
+        loop.score(model, work.examples, work, most=GAP_ROWS)
+        if (work.examples.truth >= 0).any()
+        else None
+    )
+    weights.save(model, out, beside=inputs["student.0"])
+    return {
+        **fitted.facts(),
+        "train_score": gap,
+        "rows": len(work.examples),
+        "parameters": weights.parameters(model),
+    }
+
+
+def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> float:
+    """Time some steps on the real rows; return the seconds that `run` will take.
+
+    `labels` may be absent (they are made later): zeros stand in for them.
+    """
+    from edgedistill.train import loop
+
+    return loop.seconds(*_work(inputs, settings, scratch / ".resume", silent, stand_in=True))
+
+
+def _work(
+    inputs: Mapping[str, Path],
+    settings: Settings,
+    resume: Path,
+    progress: Progress,
+    *,
+    stand_in: bool = False,
+) -> tuple[Any, Any]:
+    """Return the student, and the loop's `Work`."""
+    from edgedistill.train import loop, objective, outputs, signals, weights
+    from edgedistill.train.batches import Examples
+
+    outputs.prepare(settings.threads)
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    folder = inputs["student.0"]
+    teachers = indexed(inputs, "teacher")
+    shape = family.shape(weights.config_of(folder))
+    terms = objective.terms(
+        settings.losses,
+        alpha=settings.alpha,
+        temperature=settings.temperature,
+        student=shape,
+        teacher=family.shape(weights.config_of(teachers[0])) if teachers else shape,
+    )
+    model = weights.load(folder, task, dropout=settings.dropout)
+    examples = Examples(indexed(inputs, "train"), indexed(inputs, "labels"))
+    read = _teacher(inputs, settings, examples, terms)
+    if read is None:
+        if not stand_in:
+            raise InternalError("a loss reads the teacher's logits, but the step has no labels")
+        read = signals.Zeros(model.config.num_labels, settings.device).read
+    work = loop.Work(
+        task=task,
+        encoder=task.open_encoder(folder, settings.encoder),
+        examples=examples,
+        validation=Examples(indexed(inputs, "validation")),
+        terms=terms,
+        training=settings,
+        resume=resume,
+        teacher=read,
+        family=family,
+        progress=progress,
+    )
+    return model, work
+
+
+def _teacher(
+    inputs: Mapping[str, Path], settings: Settings, examples: Any, terms: Sequence[Any]
+) -> Any:
+    """Return what reads the teacher: cached logits, a live model, or both; None where neither."""
+    from edgedistill.train import objective, signals, weights
+
+    needs = objective.needs(terms, of_teacher=True)
+    cached = signals.Cached(examples, settings.device) if examples.labels else None
+    if not needs:
+        return signals.absent
+    if set(needs) == {"logits"}:
+        return cached.read if cached else None
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    folders = indexed(inputs, "teacher")
+    if not folders:
+        raise InternalError(f"losses read {', '.join(needs)} of the teacher, but it is no input")
+    model = weights.load(folders[0], task).to(settings.device).eval()
+    live = signals.Live(model, signals.Taps(model, needs, family), task.forward)
+    return signals.Both(live, cached).read if cached else live.read

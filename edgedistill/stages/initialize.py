@@ -1,0 +1,93 @@
+"""Initialize: a student from the teacher's own layers, before any training.
+
+Or from another checkpoint, or from a config alone; the head is made new unless its labels are ours,
+in our order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins as doors
+from edgedistill.errors import ModelError
+from edgedistill.records import Progress
+from edgedistill.settings import setting
+
+INPUTS = {"teacher": "model"}
+OUTPUT = "model"
+PACKAGES = ("torch", "transformers", "safetensors")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this stage."""
+
+    task: str = setting("text-classification", "the task, by name")
+    family: str = setting("encoder", "the family, by name")
+    shape: Mapping[str, int] = setting({}, "the student's dimensions, as the family names them")
+    layers: tuple[int, ...] = setting((), "the teacher's layers that start it; none: the family's")
+    init: str = setting(
+        "teacher", "weights from the teacher's layers, or none", choices=("teacher", "random")
+    )
+    labels: tuple[str, ...] = setting((), "the labels, in the order of the model's outputs")
+    seed: int = setting(0, "of weights that are not the teacher's", low=0)
+
+
+def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Name the plugins that a step with these settings uses."""
+    return [("tasks", settings["task"]), ("families", settings["family"])]
+
+
+def run(
+    inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
+) -> Mapping[str, Any]:
+    """Write the student.
+
+    Facts: shape, layers, parameters, which were copied and fresh, head ("kept" or "new").
+    Raises `ModelError` for a config without weights, unless the start is to be random.
+    """
+    import torch
+
+    from edgedistill.train import weights
+
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    folder = inputs["teacher.0"]
+    teacher_shape = family.shape(weights.config_of(folder))
+    shape = {**teacher_shape, **settings.shape}
+    layers = settings.layers or tuple(family.layers(shape, teacher_shape))
+    if settings.init != "random" and not weights.has_weights(folder):
+        raise ModelError(
+            "a config without weights can only start from random ones: --set student.init=random"
+        )
+    torch.manual_seed(settings.seed)  # a head that the checkpoint lacks
+    named = weights.labelled(settings.labels) if settings.labels else {}
+    teacher = weights.load(folder, task, **named)
+    kept = not settings.labels or weights.labels_of(folder) == list(settings.labels)
+    if not kept:
+        weights.new_head(teacher, seed=settings.seed)
+    student, told = family.shrink(
+        teacher, shape, layers=layers, init=settings.init, seed=settings.seed
+    )
+    weights.save(student, out, beside=folder, labels=settings.labels or None)
+    if settings.init == "random":
+        progress(
+            {
+                "kind": "note",
+                "text": "the student starts from random weights: it needs "
+                "far more rows and steps than one from the teacher's own layers",
+            }
+        )
+    return {
+        "shape": dict(shape),
+        "name": family.name(shape),
+        "layers": list(layers),
+        "init": settings.init,
+        "head": "kept" if kept and settings.init == "teacher" else "new",
+        "parameters": weights.parameters(student),
+        "teacher_parameters": weights.parameters(teacher),
+        **told,
+    }

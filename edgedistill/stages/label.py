@@ -1,0 +1,96 @@
+"""Label: what the teachers answer for every row, once, kept as raw logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins as doors
+from edgedistill.errors import JobError, TrainingError
+from edgedistill.progress import bar
+from edgedistill.records import Progress
+from edgedistill.settings import setting
+from edgedistill.stages import indexed
+
+INPUTS = {"teacher": "model", "rows": "arrays"}
+OUTPUT = "arrays"
+PACKAGES = ("torch", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this stage."""
+
+    task: str = setting("text-classification", "the task, by name")
+    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
+    weights: tuple[float, ...] = setting((), "of the teachers' logits; none: all alike", low=0)
+    batch: int = setting(128, "rows in a batch; it does not change what is computed", low=1)
+    threads: int = setting(1, "processor threads", low=1)
+    dtype: str = setting(
+        "float32", "arithmetic of matrix products", choices=("float32", "bfloat16")
+    )
+    device: str = setting("cpu", "where tensors live", choices=("cpu", "cuda", "mps"))
+
+
+def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Name the plugins that a step with these settings uses."""
+    return [("tasks", settings["task"])]
+
+
+def run(
+    inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
+) -> Mapping[str, Any]:
+    """Write "logits" (float16, labels) for every row, the weighted mean of the teachers'.
+
+    float16 holds raw logits up to 65,504 to a part in 2,000; raw, because probabilities would
+    freeze the temperature. Facts: rows, and where rows have a truth the teachers' score on them.
+    """
+    import numpy as np
+
+    from edgedistill.data import arrays
+    from edgedistill.train import outputs, weights
+    from edgedistill.train.batches import Examples
+
+    outputs.prepare(settings.threads)
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    teachers = indexed(inputs, "teacher")
+    shares = settings.weights or (1.0,) * len(teachers)
+    if len(shares) != len(teachers) or not sum(shares):
+        raise JobError(f"label.weights: {len(shares)} weights for {len(teachers)} teachers")
+    examples = Examples(indexed(inputs, "rows"))
+    streams = []
+    for folder in teachers:
+        streams.append(
+            outputs.logits(
+                weights.load(folder, task).to(settings.device),
+                examples,
+                task.forward,
+                task.open_encoder(folder, settings.encoder),
+                batch=settings.batch,
+                dtype=settings.dtype,
+                device=settings.device,
+            )
+        )
+    known = examples.truth >= 0
+    sums: list[Any] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        done = 0
+        for parts in zip(*streams, strict=True):
+            mean = sum(w * part for w, part in zip(shares, parts, strict=True)) / sum(shares)
+            if not np.isfinite(mean).all():
+                bad = done + int(np.argmin(np.isfinite(mean).all(axis=1)))
+                raise TrainingError(f"the teacher's answer to row {bad + 1} is not a number")
+            here = slice(done, done + len(mean))
+            if known[here].any():
+                kept, truth = mean[known[here]], examples.truth[here][known[here]]
+                sums.append(task.statistics(kept, truth, task.METRICS[0]).sum(axis=0))
+            for row in np.clip(mean, -65504, 65504).astype(np.float16):
+                yield {"logits": row}
+            done += len(mean)
+
+    count = arrays.write(out, bar(rows(), progress, total=len(examples)))
+    score = float(task.score(np.sum(sums, axis=0), task.METRICS[0])) if sums else None
+    return {"rows": count, "teachers": len(teachers), "score": score}

@@ -1,0 +1,141 @@
+"""Made rows for texts: more of the kind that the teacher will meet, for it to label.
+
+They need no truth: the student learns from the teacher's outputs on them alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgedistill.tasks._tokens import TextEncoder
+
+SHARE_MASKED = 0.15  # BERT's share (Devlin et al., 2019)
+ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
+WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+(?:['’][^\W{ALONE}]+)*|[^\w\s]+")
+CHUNK = 512  # rows at a time: memory does not grow with their number
+
+Examples = Sequence[Mapping[str, Any]]
+Rows = Iterator[dict[str, np.ndarray]]
+Kind = Callable[[Examples, np.ndarray, TextEncoder, np.random.Generator], Rows]
+Mix = Callable[["Words", "Words", np.random.Generator], list[str]]
+
+
+def masked(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Put the mask over 15 % of the pieces, at least one; without a mask token, leave them out."""
+    special = np.array(sorted(encoder.special), dtype=np.int64)
+    for chunk in _chunks(len(examples)):
+        for row in encoder.encode_many([examples[index] for index in chunk]):
+            content = np.flatnonzero(~np.isin(row["input_ids"], special))
+            if len(content) < 2:  # nothing would be left to read
+                yield row
+                continue
+            count = max(1, round(SHARE_MASKED * len(content)))
+            hidden = draws.choice(content, size=count, replace=False)
+            if encoder.mask is None:
+                yield {name: np.delete(values, hidden) for name, values in row.items()}
+            else:
+                row["input_ids"][hidden] = encoder.mask
+                yield row
+
+
+def joined(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Join a cut of each text with a cut of any other: texts of mixed labels."""
+    count = len(examples)
+    partner = (np.arange(count) + draws.integers(1, max(2, count), size=count)) % max(1, count)
+    return _mixed(examples, partner, encoder, draws, _join)
+
+
+def halves(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Join the first half of each text with the second half of another of the same label.
+
+    A text without another of its label, or without a label, has its own halves swapped.
+    """
+    partner = np.arange(len(examples))
+    for label in np.unique(truth[truth >= 0]):
+        same = np.flatnonzero(truth == label)
+        if len(same) > 1:
+            step = draws.integers(1, len(same), size=len(same))
+            partner[same] = same[(np.arange(len(same)) + step) % len(same)]
+    return _mixed(examples, partner, encoder, draws, _halve)
+
+
+KINDS: dict[str, Kind] = {"masked": masked, "joined": joined, "halves": halves}
+
+
+class Words(NamedTuple):
+    """A text and where its words lie; a run of words keeps the spacing that it had."""
+
+    text: str
+    spans: list[tuple[int, int]]
+
+    def run(self, start: int, stop: int) -> str:
+        """Return the text of words `start` to `stop`."""
+        if start >= stop:
+            return ""
+        return self.text[self.spans[start][0] : self.spans[stop - 1][1]]
+
+
+def _join(first: Words, second: Words, draws: np.random.Generator) -> list[str]:
+    return [_cut(first, draws), _cut(second, draws)]
+
+
+def _cut(words: Words, draws: np.random.Generator) -> str:
+    """Take a run of a third to two thirds of the words, at least one."""
+    count = len(words.spans)
+    low, high = max(1, count // 3), max(1, -(-2 * count // 3))
+    length = int(draws.integers(low, high + 1))
+    start = int(draws.integers(0, count - length + 1))
+    return words.run(start, start + length)
+
+
+def _halve(first: Words, second: Words, draws: np.random.Generator) -> list[str]:
+    middle, other = len(first.spans) // 2, len(second.spans) // 2
+    if first is second:
+        return [first.run(middle, len(first.spans)), first.run(0, middle)]
+    return [first.run(0, len(first.spans) - middle), second.run(other, len(second.spans))]
+
+
+def _mixed(
+    examples: Examples,
+    partner: np.ndarray,
+    encoder: TextEncoder,
+    draws: np.random.Generator,
+    mix: Mix,
+) -> Rows:
+    names = encoder.columns
+    for chunk in _chunks(len(examples)):
+        own = [examples[index] for index in chunk]
+        others = [examples[int(partner[index])] for index in chunk]
+        made: list[dict[str, str]] = [{} for _ in own]
+        for name in names:
+            for place, index in enumerate(chunk):
+                first = _words(own[place][name])
+                second = first if partner[index] == index else _words(others[place][name])
+                made[place][name] = " ".join(
+                    filter(None, map(str.strip, mix(first, second, draws)))
+                )
+        yield from encoder.encode_many(made)
+
+
+def _words(text: str) -> Words:
+    """Find the words of a text: by spaces and marks, each Chinese or Japanese character alone.
+
+    Not the tokenizer's own words: the same texts must be made for a teacher and a student whose
+    tokenizers differ, since their rows stand for one another.
+    """
+    return Words(text, [found.span() for found in WORD.finditer(text)] or [(0, len(text))])
+
+
+def _chunks(count: int) -> Iterator[range]:
+    for start in range(0, count, CHUNK):
+        yield range(start, min(count, start + CHUNK))

@@ -1,0 +1,115 @@
+"""Text classification: one text, or a pair, to one label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.errors import JobError, nearest
+from edgedistill.tasks import _golden_texts, _made_texts, _tokenizer_files, _tokens
+from edgedistill.tasks._classification import (
+    HIGHER_IS_BETTER,
+    LOSSES,
+    METRICS,
+    UNIT,
+    decode,
+    default_metric,
+    score,
+    statistics,
+)
+from edgedistill.tasks._tokens import TextEncoder, max_length_for
+
+__all__ = [
+    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "UNIT",
+    "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden", "made",
+    "max_length_for", "model_class", "open_encoder", "prepare_encoder", "score", "statistics",
+]  # fmt: skip
+
+EXAMPLES = "text"
+PACKAGES = _tokens.PACKAGES
+MADE = tuple(_made_texts.KINDS)
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def encoder_settings(
+    model: Path | Mapping[str, Any], max_length: int | None = None, *, pair: bool = False
+) -> dict[str, Any]:
+    """Read the encoder's settings from a model's folder or plain config (see `settings_of`)."""
+    return _tokenizer_files.settings_of(model, max_length, pair=pair)
+
+
+def prepare_encoder(model: Path, out: Path, settings: Mapping[str, Any]) -> None:
+    """Write the tokenizer.json of a Hugging Face folder, its padding and truncation cleared.
+
+    With a `max_length` in the settings that truncation is written. Raises `ModelError`.
+    """
+    if "max_length" in settings:
+        TextEncoder(model, settings).files(out)
+    else:
+        file = _tokenizer_files.read_tokenizer(model)
+        _tokenizer_files.write_tokenizer(out, {**file, "truncation": None, "padding": None})
+
+
+def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:
+    """Open the encoder in a folder; settings as `encoder_settings` gives them."""
+    return TextEncoder(folder, settings)
+
+
+def compare_encoder(
+    model: Path, encoder: TextEncoder, examples: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Compare with transformers' own tokenizer of that folder; the first difference, or None.
+
+    Loads torch.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    told = {"truncation": True, "max_length": encoder.max_length}
+    for example, row in zip(examples, encoder.encode_many(examples), strict=True):
+        theirs = tokenizer(*encoder.texts(example), **told)
+        for name, ours in row.items():
+            if name in theirs and list(theirs[name]) != ours.tolist():
+                return f"{name} of {example}: {ours.tolist()}, transformers: {theirs[name]}"
+    return None
+
+
+def model_class() -> Any:
+    """Return the transformers class with this task's head (imports torch)."""
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification
+
+
+def forward(model: Any, batch: Mapping[str, Any]) -> Any:
+    """Run a torch model on a batch of tensors; what is no input (the truth) is left out."""
+    return model(**{name: batch[name] for name in INPUTS if name in batch})
+
+
+def made(
+    examples: Sequence[Mapping[str, Any]],
+    truth: np.ndarray,
+    encoder: TextEncoder,
+    *,
+    kinds: Sequence[str],
+    seed: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Make unlabelled rows from labelled ones, one per row and kind, already encoded.
+
+    Kinds: masked, joined, halves (after Tang et al., 2019). The texts of the last two depend on the
+    seed alone, not on the tokenizer; masked rows are made of its pieces. A kind
+    that is named twice is made twice, with other draws. Rows stream: kind by kind, in order.
+    """
+    for position, kind in enumerate(kinds):
+        if kind not in _made_texts.KINDS:
+            raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, MADE)}")
+        draws = np.random.default_rng([seed, position])
+        yield from _made_texts.KINDS[kind](examples, np.asarray(truth), encoder, draws)
+
+
+def golden(encoder: TextEncoder, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Make the golden examples: none is a row of the user; pairs where the encoder takes pairs."""
+    return _golden_texts.examples(encoder, labels)

@@ -1,0 +1,87 @@
+"""Rows of several arrays folders as one, and the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.data.arrays import Arrays
+from edgedistill.errors import DataError, InternalError
+
+WINDOW = 50  # batches whose rows are sorted by length together: little padding, still random
+
+
+class Examples:
+    """The rows of several arrays folders as one, with a teacher's logits beside them."""
+
+    def __init__(self, folders: Sequence[Path], labels: Sequence[Path] = ()) -> None:
+        if labels and len(labels) != len(folders):
+            raise InternalError(f"{len(folders)} folders of rows, but {len(labels)} of labels")
+        self.parts = [Arrays(folder) for folder in folders]
+        self.labels = [Arrays(folder) for folder in labels]
+        for part, label in zip(self.parts, self.labels, strict=False):
+            if len(part) != len(label):
+                raise InternalError(f"{len(part)} rows, but labels of {len(label)}")
+        self.starts = np.concatenate([[0], np.cumsum([len(part) for part in self.parts])])
+        if not self.starts[-1]:
+            raise DataError("there are no rows to train or score on")
+        self.names = tuple(name for name in self.parts[0].names if name != "truth")
+        self.lengths = np.concatenate([part.lengths(self.names[0]) for part in self.parts])
+        self.truth = np.concatenate([part.stacked("truth") for part in self.parts])
+        self.truth = self.truth.astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Return encoded rows, without their truth."""
+        found = []
+        for index in indices:
+            part = int(np.searchsorted(self.starts, index, side="right")) - 1
+            found.append(self.parts[part].row(int(index - self.starts[part]), self.names))
+        return found
+
+    def logits(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the teacher's logits of some rows, (rows, labels) float32."""
+        found = []
+        for index in indices:
+            part = int(np.searchsorted(self.starts, index, side="right")) - 1
+            found.append(self.labels[part].value("logits", int(index - self.starts[part])))
+        return np.stack(found).astype(np.float32)
+
+    def used(self, name: str) -> np.ndarray:
+        """Return the distinct values of an integer array, sorted: the pieces that occur."""
+        return np.unique(np.concatenate([np.unique(part.flat(name)) for part in self.parts]))
+
+
+def order(lengths: np.ndarray, batch: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return the batches (arrays of row numbers) of one epoch, rows of like length together.
+
+    Drawn from (seed, epoch) alone. Rows too few for a whole batch are left out, others each time.
+    """
+    batch = min(batch, len(lengths))
+    draw = np.random.default_rng([seed, epoch])
+    shuffled = draw.permutation(len(lengths))
+    shuffled = shuffled[: len(shuffled) - len(shuffled) % batch]
+    batches = []
+    for start in range(0, len(shuffled), batch * WINDOW):
+        window = shuffled[start : start + batch * WINDOW]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[at : at + batch] for at in range(0, len(window), batch)]
+    return [batches[index] for index in draw.permutation(len(batches))]
+
+
+def sequential(lengths: np.ndarray, batch: int) -> list[np.ndarray]:
+    """Return batches that hold every row once, sorted by length."""
+    ranked = np.argsort(lengths, kind="stable")
+    return [ranked[start : start + batch] for start in range(0, len(ranked), batch)]
+
+
+def tensors(batch: Mapping[str, np.ndarray], device: str) -> dict[str, Any]:
+    """Turn a batch of numpy arrays into tensors."""
+    import torch
+
+    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}

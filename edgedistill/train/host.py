@@ -1,0 +1,103 @@
+"""What this host computes fastest: whether bfloat16 pays is timed, not assumed.
+
+Imports nothing heavy: torch runs in a process of its own, and only where the processor claims to
+have bfloat16 at all. Emulated it is up to a hundred times slower than float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PAYS = 1.2  # times as fast as float32, or it is not worth its rounding
+CLAIMS = ("avx512_bf16", "amx_bf16", "bf16", "asimdbf16", "svebf16")  # in /proc/cpuinfo
+PROBE = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+def best(dtype):
+    left, right = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - started)
+        if times[-1] > 0.5:
+            break
+    return min(times)
+print(best(torch.float32) / best(torch.bfloat16))
+"""
+
+
+def host_dtype(threads: int, *, device: str = "cpu", memory: Path | None = None) -> str:
+    """Return "bfloat16" where training is faster in it on this host, else "float32".
+
+    The sizes are those of a small encoder's batch (1,024 tokens, 384 wide). `memory`: a JSON file
+    that remembers the answer for this processor and torch, so that plans stay the same and quick.
+    """
+    if device != "cpu":
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    processor, flags = _processor()
+    if flags is not None and not flags & set(CLAIMS):
+        return "float32"
+    name = f"{processor} · torch {metadata.version('torch')} · {threads} threads"
+    known = _recall(memory)
+    if name not in known:
+        known[name] = "bfloat16" if _ratio(threads) >= PAYS else "float32"
+        _remember(memory, known)
+    return known[name]
+
+
+def _ratio(threads: int) -> float:
+    """Return how many times faster than float32 a matrix product in bfloat16 is; 0 if none ran."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, str(threads)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return float(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return 0.0
+
+
+def _processor() -> tuple[str, set[str] | None]:
+    """Return the processor's name and flags; no flags (None) where the system does not say."""
+    name, flags = platform.processor() or platform.machine(), None
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return name, None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() in ("flags", "Features") and flags is None:
+            flags = set(value.split())
+    return name, flags
+
+
+def _recall(memory: Path | None) -> dict[str, str]:
+    try:
+        known = json.loads(memory.read_text()) if memory else {}
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in known.items() if v in ("float32", "bfloat16")}
+
+
+def _remember(memory: Path | None, known: dict[str, str]) -> None:
+    if memory is None:
+        return
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+        partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        partial.replace(memory)
+    except OSError:
+        pass  # a read-only place: it is timed again the next time

@@ -1,0 +1,259 @@
+"""The one training loop, used by finetune, distill and prune.
+
+Every random draw comes from (seed, epoch, step), so a run's position is all of its random state.
+On one thread a resumed run ends with the same bytes as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.errors import DataError, TrainingError
+from edgedistill.progress import silent
+from edgedistill.records import Progress
+from edgedistill.train import batches, checkpoint, objective, outputs, pace, running
+from edgedistill.train.compact import compact
+from edgedistill.train.running import Running
+from edgedistill.train.signals import Taps, absent
+
+BAR_SECONDS = 0.5  # between two events of progress
+Read = Callable[[np.ndarray, Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to train on, by what, and how."""
+
+    task: Any
+    encoder: Any
+    examples: batches.Examples
+    validation: batches.Examples
+    terms: tuple[objective.Term, ...]
+    training: pace.Training
+    resume: Path
+    teacher: Read = absent
+    family: Any = None  # maps what losses need of the student to its modules
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training went; the model itself now holds the best weights."""
+
+    score: float  # of the best weights, on validation, in the task's unit
+    step: int
+    weights: str  # "raw" | "ema"
+    steps: int  # that were run; fewer than asked for when it stopped early
+    history: tuple[Mapping[str, Any], ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return this as small JSON."""
+        best = {"score": self.score, "step": self.step, "weights": self.weights}
+        return {"best": best, "steps": self.steps, "history": [dict(one) for one in self.history]}
+
+
+def fit(model: Any, work: Work) -> Fitted:
+    """Train a model in place; it is left with its best weights by validation.
+
+    Goes on from the newest checkpoint in `work.resume`. Raises `TrainingError` when the loss is
+    no number.
+    """
+    restore = None
+    if "input_ids" in work.examples.names:
+        restore = compact(model, _pieces(work))
+    run = _start(model, work)
+    clock = checkpoint.Clock()
+    training, last_bar = work.training, 0.0
+    order, drawn = [], -1
+    per_epoch = max(len(work.examples) // training.batch, 1)
+    while run.step < training.steps and not _patience_over(run, training):
+        epoch, position = divmod(run.step, per_epoch)
+        if epoch != drawn:
+            order = batches.order(
+                work.examples.lengths, training.batch, seed=training.seed, epoch=epoch
+            )
+            drawn = epoch
+        _one_step(run, work, order[position])
+        run.step += 1
+        if run.step % pace.every(training) == 0 or run.step == training.steps:
+            _validate(run, work)
+        if time.monotonic() - last_bar > BAR_SECONDS or run.step == training.steps:
+            _tell(run, work)
+            last_bar = time.monotonic()
+        if run.step < training.steps and clock.due():
+            started = time.monotonic()
+            running.save(run, work.resume)
+            clock.wrote(time.monotonic() - started)
+    running.put(run.model, run.best_weights)
+    if restore:
+        restore()
+    model.eval()
+    return Fitted(steps=run.step, history=tuple(run.history), **run.best)
+
+
+def score(model: Any, examples: batches.Examples, work: Work, *, most: int | None = None) -> float:
+    """Score a model on the rows that have a truth (the first `most` of them), in points."""
+    return _score(work, np.concatenate(list(_logits(model, examples, work))), examples.truth, most)
+
+
+def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
+    """Estimate what `fit` will take, by running some steps of it and one pass of validation."""
+    run = _start(model, work)
+    training = work.training
+    order = batches.order(work.examples.lengths, training.batch, seed=training.seed, epoch=0)
+    spent = []
+    for index in range(tries + 2):
+        started = time.perf_counter()
+        _one_step(run, work, order[index * len(order) // (tries + 2)])
+        run.step += 1
+        spent.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    next(_logits(model, work.validation, work))
+    share = min(outputs.CHUNK, len(work.validation)) / len(work.validation)
+    validation = (time.perf_counter() - started) / share
+    rounds = math.ceil(training.steps / pace.every(training))
+    both = 2 if training.average == "ema" else 1
+    return float(np.median(spent[2:])) * training.steps + validation * rounds * both
+
+
+# ---------------------------------------------------------------- one step
+
+
+def _one_step(run: Running, work: Work, indices: np.ndarray) -> None:
+    import torch
+
+    training = work.training
+    torch.manual_seed(_draw(training.seed, run.step))
+    run.whole.train()
+    inputs = batches.tensors(work.encoder.batch(work.examples.rows(indices)), training.device)
+    truth = torch.from_numpy(work.examples.truth[indices]).to(training.device)
+    factor = pace.factor(run.step, training)
+    for group, peak in zip(run.optimizer.param_groups, run.peaks, strict=True):
+        group["lr"] = peak * factor
+    run.optimizer.zero_grad(set_to_none=True)
+    with outputs.arithmetic(training.device, training.dtype):
+        student = run.taps.take(work.task.forward(run.model, inputs).logits)
+        teacher = work.teacher(indices, inputs)
+        loss = objective.total(
+            work.terms,
+            student,
+            teacher,
+            {**inputs, "truth": truth},
+            share=run.step / max(training.steps - 1, 1),
+        )
+    value = float(loss.detach())
+    _finite(value, "loss", run, training)
+    loss.backward()
+    limit = training.clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(run.whole.parameters(), limit)
+    _finite(float(norm), "gradient", run, training)
+    run.optimizer.step()
+    run.loss += value
+    if run.average:
+        decay = min(training.average_decay, (1 + run.step) / (10 + run.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(run.average.values()), run.averaged, 1 - decay)
+
+
+def _finite(value: float, what: str, run: Running, training: pace.Training) -> None:
+    if math.isfinite(value):
+        return
+    rate = training.rate * pace.factor(run.step, training)
+    raise TrainingError(
+        f"the {what} is not a number at step {run.step + 1} of {training.steps}, "
+        f"rate {rate:.2g}: try a lower rate (now {training.rate:.2g})"
+    )
+
+
+def _draw(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
+
+
+# ---------------------------------------------------------------- validation
+
+
+def _validate(run: Running, work: Work) -> None:
+    since = run.step - (run.history[-1]["step"] if run.history else 0)
+    entry: dict[str, Any] = {"step": run.step, "loss": round(run.loss / since, 6)}
+    run.loss = 0.0
+    before = run.best.get("score", -math.inf)
+    sign = 1 if work.task.HIGHER_IS_BETTER else -1
+    for which in ("raw", "ema") if run.average else ("raw",):
+        raw = running.copy_of(run.model)
+        if which == "ema":
+            running.put(run.model, run.average)
+        entry[which] = value = score(run.model, work.validation, work)
+        # A later one of the same score is kept: it was trained longer, at a lower rate.
+        if not run.best or sign * value >= sign * run.best["score"]:
+            run.best = {"score": value, "step": run.step, "weights": which}
+            run.best_weights = running.copy_of(run.model)
+        running.put(run.model, raw)
+    better = not math.isfinite(before) or sign * run.best["score"] > sign * before
+    run.waited = 0 if better else run.waited + 1
+    run.history.append(entry)
+
+
+def _patience_over(run: Running, training: pace.Training) -> bool:
+    return bool(training.patience) and run.waited >= training.patience
+
+
+def _logits(model: Any, examples: batches.Examples, work: Work) -> Any:
+    training = work.training
+    return outputs.logits(
+        model,
+        examples,
+        work.task.forward,
+        work.encoder,
+        dtype=training.dtype,
+        device=training.device,
+    )
+
+
+def _score(work: Work, logits: np.ndarray, truth: np.ndarray, most: int | None) -> float:
+    known = np.flatnonzero(truth >= 0)[:most]
+    if not len(known):
+        raise DataError("no row has a label to score by")
+    metric = work.training.metric
+    sums = work.task.statistics(logits[known], truth[known], metric).sum(axis=0)
+    return round(float(work.task.score(sums, metric)), 6)
+
+
+def _tell(run: Running, work: Work) -> None:
+    note = f"validation {run.history[-1]['raw']:.1f}" if run.history else ""
+    work.progress(
+        {
+            "kind": "bar",
+            "done": run.step,
+            "total": work.training.steps,
+            "unit": "steps",
+            "note": note,
+        }
+    )
+
+
+# ---------------------------------------------------------------- start
+
+
+def _start(model: Any, work: Work) -> Running:
+    learned = {term.name: term.learned for term in work.terms if term.learned is not None}
+    taps = Taps(model, objective.needs(work.terms), work.family)
+    run = running.begin(model, learned, taps, work.training)
+    if running.resume(run, work.resume):
+        work.progress({"kind": "note", "text": f"goes on from step {run.step}"})
+    return run
+
+
+def _pieces(work: Work) -> np.ndarray:
+    """Return every piece number that a batch can hold, padding included."""
+    both = [work.examples.used("input_ids"), work.validation.used("input_ids")]
+    for examples in (work.examples, work.validation):
+        ends = [int(np.argmin(examples.lengths)), int(np.argmax(examples.lengths))]
+        both.append(np.unique(work.encoder.batch(examples.rows(ends))["input_ids"]))
+    return np.unique(np.concatenate(both))

@@ -1,0 +1,157 @@
+"""The losses of a recipe as one: L = (1 - alpha) x those of the truth + alpha x the teacher's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgedistill import plugins, settings
+from edgedistill.errors import JobError, TrainingError, nearest
+from edgedistill.records import Shape
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a recipe or a job says of one loss, checked."""
+
+    name: str
+    plugin: Any
+    values: Mapping[str, Any]  # those of its settings that are given
+    first: float  # its weight at the first step, and at the last
+    last: float
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as a step's settings hold it."""
+        weight = self.first if self.first == self.last else [self.first, self.last]
+        return {"weight": weight, **self.values}
+
+    def own(self, temperature: float) -> Any:
+        """Return its own settings, complete; a temperature is the recipe's unless it names one."""
+        values = dict(self.values)
+        if "temperature" in settings.names(self.plugin.Settings):
+            values.setdefault("temperature", temperature)
+        return settings.coerce(self.plugin.Settings, values, f"losses.{self.name}")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss, with its weight at the first and at the last step (linear between)."""
+
+    name: str
+    plugin: Any
+    settings: Any
+    first: float
+    last: float
+    needs: tuple[str, ...]
+    learned: Any  # a torch Module, trained with the student and never exported; or None
+
+    def weight(self, share: float) -> float:
+        """Return the weight when that share (0 to 1) of the run is over."""
+        return self.first + (self.last - self.first) * share
+
+
+def read(
+    losses: Mapping[str, Any], *, place: str = "losses", allow_code: bool = False
+) -> tuple[Told, ...]:
+    """Check a mapping: loss name -> {"weight": number or [first, last], settings of its own}.
+
+    Loads nothing heavy. Raises `JobError` naming the place ("distill.losses.soft_labels.weight").
+    """
+    made, all_names = [], plugins.names("losses")
+    for name, told in losses.items():
+        if not name.endswith(".py") and name not in all_names:
+            raise JobError(f"{place}: unknown loss '{name}': {nearest(name, all_names)}")
+        plugin = plugins.find("losses", name, allow_code=allow_code)
+        if not isinstance(told, Mapping):
+            raise JobError(f"{place}.{name}: expected settings such as weight, got {told!r}")
+        known = [*settings.names(plugin.Settings), "weight"]
+        for key in told:
+            if key not in known:
+                raise JobError(f"{place}.{name}: unknown setting '{key}': {nearest(key, known)}")
+        given = {key: value for key, value in told.items() if key != "weight"}
+        values = settings.plain(settings.coerce(plugin.Settings, given, f"{place}.{name}"))
+        first, last = _ends(told.get("weight", 1.0), f"{place}.{name}.weight")
+        made.append(Told(name, plugin, {key: values[key] for key in given}, first, last))
+    return tuple(made)
+
+
+def terms(
+    losses: Mapping[str, Mapping[str, Any]],
+    *,
+    alpha: float,
+    temperature: float,
+    student: Shape,
+    teacher: Shape,
+) -> tuple[Term, ...]:
+    """Make the terms of the losses that have a weight. Raises `JobError` or `TrainingError`."""
+    # Whether a stranger's code may run was asked before a step that names it was made.
+    found = weighed(read(losses, allow_code=True), alpha)
+    made = []
+    for told in found:
+        own = told.own(temperature)
+        scale = alpha if told.plugin.READS_TEACHER else 1 - alpha
+        made.append(
+            Term(
+                name=told.name,
+                plugin=told.plugin,
+                settings=own,
+                first=scale * told.first,
+                last=scale * told.last,
+                needs=tuple(told.plugin.needs(own, student, teacher)),
+                learned=told.plugin.build(own, student, teacher),
+            )
+        )
+    return tuple(made)
+
+
+def weighed(found: Sequence[Told], alpha: float) -> tuple[Told, ...]:
+    """Return the losses that count. Raises `TrainingError` where none does."""
+    kept = tuple(
+        told
+        for told in found
+        if (told.first or told.last) and (alpha if told.plugin.READS_TEACHER else 1 - alpha)
+    )
+    if not kept:
+        raise TrainingError("no loss has a weight above zero: nothing would be trained")
+    return kept
+
+
+def needs(found: Sequence[Term], *, of_teacher: bool = False) -> tuple[str, ...]:
+    """Name all that is read of the student, or of the teacher."""
+    read = (term.needs for term in found if term.plugin.READS_TEACHER or not of_teacher)
+    return tuple(sorted({name for names in read for name in names}))
+
+
+def total(
+    found: Sequence[Term],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    *,
+    share: float,
+) -> Any:
+    """Return the scalar that is minimised."""
+    parts = [
+        term.weight(share) * term.plugin.loss(student, teacher, batch, term.settings, term.learned)
+        for term in found
+        if term.weight(share)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _ends(weight: Any, where: str) -> tuple[float, float]:
+    """Read a weight: a number, or a pair; texts of a command line too ("2", "1,0", "[1, 0]")."""
+    pair = weight
+    if isinstance(weight, str):
+        pair = weight.strip().strip("[]()").split(",")
+        pair = pair if len(pair) > 1 else pair[0]
+    ends = list(pair) if isinstance(pair, list | tuple) else [pair, pair]
+    try:
+        numbers = [math.nan if isinstance(end, bool) else float(end) for end in ends]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 2 or not all(0 <= number < math.inf for number in numbers):
+        raise JobError(f"{where}: expected a number or [first, last], got {weight!r}")
+    return numbers[0], numbers[1]

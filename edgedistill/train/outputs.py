@@ -1,0 +1,61 @@
+"""A model's outputs over rows: validation while it trains, and the soft labels of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from edgedistill.train.batches import Examples, sequential, tensors
+
+CHUNK = 8192  # rows that are sorted by length together, so that outputs stream in their order
+
+
+@contextmanager
+def arithmetic(device: str, dtype: str) -> Iterator[None]:
+    """Compute matrix products in bfloat16 where the settings say so."""
+    import torch
+
+    enabled = dtype == "bfloat16"
+    with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=enabled):
+        yield
+
+
+def prepare(threads: int) -> None:
+    """Set what holds for a whole process: its threads, and denormals flushed to zero."""
+    import torch
+
+    torch.set_flush_denormal(True)  # before the first parallel region: threads inherit it
+    torch.set_num_threads(threads)
+
+
+def logits(
+    model: Any,
+    examples: Examples,
+    forward: Callable[[Any, dict[str, Any]], Any],
+    encoder: Any,
+    *,
+    batch: int = 128,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Iterator[np.ndarray]:
+    """Yield the logits of all rows in their order, (rows of a chunk, labels) float32."""
+    import torch
+
+    was = model.training
+    model.eval()
+    try:
+        for start in range(0, len(examples), CHUNK):
+            stop = min(start + CHUNK, len(examples))
+            parts, places = [], sequential(examples.lengths[start:stop], batch)
+            for indices in places:
+                inputs = tensors(encoder.batch(examples.rows(indices + start)), device)
+                with torch.inference_mode(), arithmetic(device, dtype):
+                    parts.append(forward(model, inputs).logits.float().cpu().numpy())
+            back = np.empty(stop - start, dtype=np.int64)
+            back[np.concatenate(places)] = np.arange(stop - start)
+            yield np.concatenate(parts)[back]
+    finally:
+        model.train(was)

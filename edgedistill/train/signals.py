@@ -1,0 +1,104 @@
+"""What losses read of a model: its logits, and what modules inside it give, tapped by hooks.
+
+The loop can't tell cached logits from a live teacher: it calls `read(indices, inputs)` of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedistill.train.batches import Examples
+
+
+class Taps:
+    """The outputs of some modules of a model, caught at each forward pass."""
+
+    def __init__(self, model: Any, needs: Sequence[str], family: Any) -> None:
+        self.caught: dict[str, Any] = {}
+        if any(need.startswith("attention.") for need in needs):
+            model.config.output_attentions = True  # some models keep them only when told to
+        for need in needs:
+            if need != "logits":
+                module = model.get_submodule(family.locate(need, model))
+                module.register_forward_hook(self._hook(need))
+
+    def _hook(self, need: str) -> Callable[[Any, Any, Any], None]:
+        # Modules give several things, in an order that differs by model and by release.
+        ranks = 4 if need.startswith("attention.") else 3
+
+        def catch(module: Any, inputs: Any, output: Any) -> None:
+            if isinstance(output, tuple):
+                output = next(one for one in output if one is not None and one.ndim == ranks)
+            self.caught[need] = output
+
+        return catch
+
+    def take(self, logits: Any) -> dict[str, Any]:
+        """Return what the last forward pass gave, by need."""
+        caught, self.caught = self.caught, {}
+        return {"logits": logits, **caught}
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A teacher whose logits were computed once, by the stage `label`."""
+
+    examples: Examples
+    device: str
+
+    def read(self, indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the teacher's logits of some rows."""
+        import torch
+
+        return {"logits": torch.from_numpy(self.examples.logits(indices)).to(self.device)}
+
+
+@dataclass(frozen=True)
+class Live:
+    """A teacher that runs beside the student, for losses that read more than logits."""
+
+    model: Any
+    taps: Taps
+    forward: Callable[[Any, Mapping[str, Any]], Any]
+
+    def read(self, indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that is needed of the teacher for these inputs."""
+        import torch
+
+        with torch.no_grad():
+            return self.taps.take(self.forward(self.model, inputs).logits)
+
+
+@dataclass(frozen=True)
+class Both:
+    """A live teacher whose logits are nevertheless the cached ones (of several teachers, say)."""
+
+    live: Live
+    cached: Cached
+
+    def read(self, indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that is needed of the teacher for these inputs."""
+        return {**self.live.read(indices, inputs), **self.cached.read(indices, inputs)}
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Logits that only have the right shape: stands in while the time of a step is taken."""
+
+    labels: int
+    device: str
+
+    def read(self, indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return zeros, (rows, labels)."""
+        import torch
+
+        return {"logits": torch.zeros(len(indices), self.labels, device=self.device)}
+
+
+def absent(indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer for no teacher: nothing."""
+    return {}

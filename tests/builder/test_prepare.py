@@ -1,0 +1,189 @@
+"""Prepare: what is said, refused and decided before anything is planned."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import edgedistill
+from edgedistill import job, planner, target
+from edgedistill.builder.course import steps_of
+from edgedistill.builder.prepare import prepare
+from edgedistill.errors import JobError, ModelError
+from edgedistill.store import Store
+
+spec = importlib.util.spec_from_file_location("small", Path(__file__).parent / "small.py")
+small = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(small)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a tiny teacher, rows and a target, and the names of a job."""
+    folder = tmp_path_factory.mktemp("place")
+    return folder, small.job(folder, head=True)
+
+
+def asked(place, **more):
+    names = {**place[1], **more}
+    names["settings"] = {**place[1]["settings"], **more.get("settings", {})}
+    return job.named(**names)
+
+
+def prepared(place, *, store=None, **more):
+    made = asked(place, **more)
+    return prepare(made, target.load(made.target), store)
+
+
+def told(found):
+    return "\n".join(f"{heading}: {text}" for heading, text in found.lines)
+
+
+# ---------------------------------------------------------------- code of strangers
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A loss of one's own that leaves a mark where it runs, and where the mark would lie."""
+    mark = tmp_path / "it-ran"
+    path = tmp_path / "own.py"
+    path.write_text(
+        f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+        "from edgedistill.losses.hard_labels import *\n"
+    )
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('[losses."own.py"]\nweight = 1\n[losses.soft_labels]\nweight = 1\n')
+    return path, recipe, mark
+
+
+@pytest.mark.parametrize("door", [edgedistill.plan, edgedistill.build])
+def test_a_strangers_code_never_runs_unless_allowed(door, place, stranger):
+    path, recipe, mark = stranger
+    ways = [
+        {"recipe": str(recipe)},
+        {"settings": {"distill.losses": {str(path): {"weight": 1}}}},
+        {"task": str(path)},
+        {"quantize": str(path)},
+        {"settings": {"evaluate.task": str(path)}},
+        {"settings": {"initialize.family": str(path)}},
+        {"settings": {"finetune.task": str(path)}},  # a stage that this plan does without
+    ]
+    for way in ways:
+        names = {**place[1], **way, "settings": {**place[1]["settings"], **way.get("settings", {})}}
+        with pytest.raises(JobError, match="--allow-code"):
+            door(**names)
+        assert not mark.exists(), way
+
+
+def test_a_strangers_loss_is_planned_when_allowed(place, stranger):
+    path, recipe, mark = stranger
+    planned = edgedistill.plan(**{**place[1], "recipe": str(recipe), "allow_code": True})
+    losses = [set(step.settings["losses"]) for step in steps_of(planned.plan.rows())
+              if step.stage == "distill"]  # fmt: skip
+    assert {str(path), "soft_labels"} in losses and mark.exists()
+
+
+# ---------------------------------------------------------------- students from elsewhere
+
+
+@pytest.fixture(scope="module")
+def others(place):
+    """Checkpoints to start students from: a headless DistilBERT, and configs alone."""
+    folder, made = place[0] / "others", small.tiny()
+    made.model(folder / "distil", "distilbert", labels=None, n_layers=2)
+    for name, changes in {
+        "config": {"num_hidden_layers": 1},
+        "strange": {"vocab_size": 99},
+    }.items():
+        (folder / name).mkdir()
+        config = json.loads((place[0] / "model" / "config.json").read_text())
+        (folder / name / "config.json").write_text(json.dumps({**config, **changes}))
+    shutil.copyfile(folder / "config" / "config.json", folder / "lone.json")
+    return folder
+
+
+def rows_of(place, found, **more):
+    made = asked(place, **more)
+    return planner.propose(made, target.load(made.target), found.facts)
+
+
+def test_a_config_alone_wants_a_random_start_and_takes_the_teachers_encoder(
+    place, others, tmp_path
+):
+    with pytest.raises(ModelError, match=r"--set student\.init=random"):
+        prepared(place, student=str(others / "config"))
+    more = {"settings": {"student.init": "random"}}
+    with pytest.raises(ModelError, match="vocab_size is 99, the teacher's 50"):
+        prepared(place, student=str(others / "strange"), **more)
+    more["student"] = [str(others / "config"), str(others / "lone.json"), str(others / "distil")]
+    store = Store(tmp_path / "store")
+    found = prepared(place, store=store, **more)
+    lone = found.facts.students[str(others / "lone.json")]
+    assert lone.encoder_source.hash == found.facts.teacher.encoder_source.hash
+    assert lone.encoder == found.facts.teacher.encoder and not lone.has_head
+    plan = rows_of(place, found, **more)
+    names = [row.name for row in plan.candidates if row.role == "candidate"]
+    assert names == [
+        "student config 1x32 int8",
+        "student lone 1x32 int8",
+        "student distil 2x32 int8",
+    ]
+    row = plan.candidates[-2]
+    assert row.training.settings["rate"] == place[1]["settings"]["distill.rate"]
+    graph = store.run(row.untrained.inputs["graph.0"])
+    labels = json.loads((graph.path / "labels.json").read_text())
+    assert labels == list(found.facts.labels) and (graph.path / "model.onnx").is_file()
+
+
+def test_a_headless_checkpoint_trains_through_the_store(place, others, tmp_path):
+    more = {"student": str(others / "distil"), "settings": {"distill.steps": 3}}
+    store = Store(tmp_path / "store")
+    plan = rows_of(place, prepared(place, store=store, **more), **more)
+    row = next(row for row in plan.candidates if row.role == "candidate")
+    for step in steps_of([dataclasses.replace(row, fixed=None)]):
+        if step.stage != "quantize" and step.stage != "evaluate":
+            made = store.run(step)
+            assert made.path.is_dir()
+    assert row.training.settings["family"] == "encoder"
+
+
+# ---------------------------------------------------------------- what is told and decided
+
+
+def test_private_shows_no_row(place):
+    assert "label: " in told(prepared(place))
+    assert "label: " not in told(prepared(place, private=True))
+
+
+def test_outputs_without_names_are_shown_in_their_order(place, tmp_path):
+    config = json.loads((place[0] / "model" / "config.json").read_text())
+    shutil.copytree(place[0] / "model", tmp_path / "model")
+    (tmp_path / "model" / "labels.json").unlink()
+    for name in ("id2label", "label2id"):
+        del config[name]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    said = told(prepared(place, model=str(tmp_path / "model")))
+    assert "LABEL_0    blue\n" in said and "LABEL_2    red\n" in said
+    assert "LABEL_0" not in told(prepared(place))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
+def test_training_takes_the_cores_that_the_process_may_use(place, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7})
+    names = {**place[1], "settings": {}}
+    made = job.named(**names)
+    assert prepare(made, target.load(made.target), None).facts.host.threads == 3
+    assert prepared(place).facts.host.threads == 1  # as told
+
+
+def test_a_recipe_that_is_wrong_is_said_before_the_rows_are_read(place, tmp_path):
+    wrong = tmp_path / "mine.toml"
+    wrong.write_text("[losses.hard_labels]\nweight = 1\n[optimisation]\nbtach = 2\n")
+    with pytest.raises(JobError, match="did you mean 'batch'"):
+        prepared(place, recipe=str(wrong), data="/nowhere")

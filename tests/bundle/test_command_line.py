@@ -1,0 +1,197 @@
+"""The commands over bundles as they are typed: pairs, failures, warnings, control characters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgedistill import bundle, cli
+from edgedistill.bundle import Contents
+
+Ran = tuple[int, str, str]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., Ran]:
+    """Run one command in this process; returns its exit code and its two streams."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["edgedistill", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return ended.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, text_contents: Contents) -> Path:
+    """A bundle whose model takes pairs of texts."""
+    contents = replace(text_contents, encoder={**text_contents.encoder, "pair": True})
+    return bundle.write(tmp_path / "pairs", contents, prove=lambda opened: None).folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, text_contents: Contents, monkeypatch) -> Path:
+    """A bundle whose int8 arithmetic is exact on other processors than this one."""
+    from edgedistill.measure import host
+
+    monkeypatch.setattr(host, "instructions", lambda: "x86-64+other")
+    graph = replace(text_contents.graph, precision="int8")
+    contents = replace(text_contents, graph=graph)
+    return bundle.write(tmp_path / "int8", contents, prove=lambda opened: None).folder
+
+
+def test_a_pair_bundle_takes_its_texts_two_by_two(command, pairs: Path):
+    code, out, _ = command("predict", pairs, "the rain", "the sun", "a song", "a film", "--json")
+    first, second = json.loads(out)
+    assert code == 0 and first["input"] == ["the rain", "the sun"]
+    assert [row["top"][0]["label"] for row in (first, second)] == ["weather", "music & film"]
+    code, out, _ = command("predict", pairs, "the rain", "the sun", "a song", "a film")
+    assert code == 0 and "the rain | the sun" in out
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_odd_count_of_texts_is_said(command, pairs: Path, count: int):
+    code, out, err = command("predict", pairs, *["a text"] * count)
+    assert (code, out) == (2, "") and "two by two" in err and str(count) in err
+
+
+def test_one_text_is_still_one_text(command, made: Path):
+    code, out, err = command("predict", made, "the rain", "a song", "pay")
+    assert code == 0 and out.count("the rain") == 1 and not err
+
+
+@pytest.mark.parametrize("how", [("--format", "json"), ("--format=json",)])
+@pytest.mark.parametrize("wrong", [("none",), (".", "--target", "fone"), (".", "--nonsense")])
+def test_check_fails_with_a_document_where_json_is_asked(command, how, wrong):
+    code, out, err = command("check", *wrong, *how)
+    assert code == 2 and json.loads(out)["error"]["exit_code"] == 2
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["predict", "eval", "check", "bench"])
+def test_another_processor_is_warned_of_once_on_stderr(command, elsewhere, monkeypatch, verb: str):
+    from edgedistill.measure import session
+    from edgedistill.records import Figures, Measured, Yardstick
+
+    def measure(subjects, target, **named):
+        figures = {each.name: Figures(failed="not here") for each in subjects}
+        return Measured(figures, Yardstick(1.0, 1.0, 1.0), {}, 0.0)
+
+    monkeypatch.setattr(session, "measure", measure)
+    code, out, err = command(verb, elsewhere, *(["a song"] if verb == "predict" else []))
+    assert code in (0, 1), err
+    assert err.count("not among those") == 1 and "not among those" not in out
+
+
+@pytest.mark.parametrize("shape", ["text", "md", "json", "github"])
+def test_no_control_character_reaches_the_terminal(
+    command, tmp_path: Path, text_contents: Contents, monkeypatch, shape: str
+):
+    from edgedistill.measure import session
+    from edgedistill.records import Figures, Measured, Yardstick
+
+    figures = Figures(failed="died \x1b[31m\x9b31m\u202e of it")
+    made = Measured({"bundle": figures}, Yardstick(1.0, 1.0, 1.0), {}, 0.0, ("a\x1b\u202eb",))
+    monkeypatch.setattr(session, "measure", lambda subjects, target, **named: made)
+    contents = replace(text_contents, target="ph\x9b\u202eone")
+    out = tmp_path / "odd"
+    bundle.write(out, contents, prove=lambda opened: None)
+    code, said, err = command("check", out, "--format", shape)
+    assert code == 0 and not {"\x1b", "\x9b", "\u202e"} & {*said, *err}
+
+
+def test_eval_escapes_what_labels_and_files_hold(command, tmp_path: Path, text_contents: Contents):
+    odd = ("wea\x1bther\u202e", "money\x9b", "music")
+    contents = replace(text_contents, labels=odd)
+    out = bundle.write(tmp_path / "odd", contents, prove=lambda opened: None).folder
+    folder = tmp_path / "ro\x1bws\u202e"
+    folder.mkdir()
+    rows = [("the rain", odd[0]), ("sun", odd[0]), ("pay", odd[1]), ("bank euro", odd[1])]
+    lines = ["text,label", *(f"{text},{label}" for text, label in rows)]
+    (folder / "test.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    for more in ((), ("--json",)):
+        code, said, err = command("eval", out, "--data", folder, *more)
+        assert code == 0 and not {"\x1b", "\x9b", "\u202e"} & {*said, *err}
+    assert json.loads(said)["score"]["rows"] == 4
+
+
+def test_inspect_warns_on_stderr_where_it_can_write_no_pages(command, copied: Path):
+    copied.with_name("bundle.inspect").write_text("mine")
+    code, out, err = command("inspect", copied, "--json")
+    assert code == 0 and json.loads(out)["task"] == "text-classification"
+    assert err.startswith("warning") and len(err.splitlines()) == 1
+
+
+def test_bench_hands_target_and_seconds_to_a_suite(command, monkeypatch):
+    from edgedistill import suites
+
+    seen = []
+
+    def run(suite, settings, progress, *, target):
+        seen.append((suite, settings, target))
+        return []
+
+    monkeypatch.setattr(suites, "run", run)
+    code, out, _ = command("bench", "starter", "--target", "embedded", "--seconds", 3, "--json")
+    assert (code, json.loads(out)) == (0, [])
+    command("bench", "starter", "--json")
+    assert seen == [("starter", {"measure.seconds": 3.0}, "embedded"), ("starter", {}, None)]
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_text_is_said(command, made: Path, text: str):
+    code, out, err = command("predict", made, "the rain", text)
+    assert (code, out) == (2, "") and "argument 2 is empty" in err
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, made: Path, monkeypatch) -> Path:
+    """A folder of wrong files, and the working folder."""
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noise.onnx").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "half.onnx").write_bytes((made / "model.onnx").read_bytes()[:300])
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "gone.onnx").symlink_to("nowhere")
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "odd\x1b.onnx").write_bytes(b"odd")
+    outside = onnx.load(made / "model.onnx")
+    onnx.save(
+        outside, "outside.onnx", save_as_external_data=True, location="w.bin", size_threshold=100
+    )
+    (tmp_path / "w.bin").rename(tmp_path / "moved.bin")
+    return tmp_path
+
+
+FILES = (
+    "noise.onnx", "empty.onnx", "half.onnx", "folder.onnx", "gone.onnx", "notes.txt", "nowhere",
+    "odd\x1b.onnx", "outside.onnx", ".",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("verb", ["predict", "verify", "inspect", "bench", "eval", "check"])
+def test_a_wrong_file_is_one_clear_line(command, wrong: Path, verb: str, name: str):
+    code, out, err = command(verb, name, *(["text"] if verb == "predict" else []))
+    assert (code, out) == (2, ""), err
+    assert len(err.splitlines()) == 1 and err.startswith("edgedistill: ") and "\x1b" not in err
+
+
+def test_a_graph_with_its_weights_beside_it_is_described(command, wrong: Path):
+    (wrong / "moved.bin").rename(wrong / "w.bin")
+    code, out, err = command("inspect", "outside.onnx", "--json")
+    assert code == 0, err
+    assert json.loads(out)["nodes"] > 0

@@ -1,0 +1,221 @@
+"""Encoders: shapes from plain configs, students of the teacher's own layers, each model type."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from edgedistill import plugins
+from edgedistill.errors import ModelError
+from edgedistill.families import encoder, family_of
+from edgedistill.train import weights
+
+SHAPE = {"layers": 6, "hidden": 384, "heads": 12, "feed_forward": 1536, "vocabulary": 30522}
+
+
+def loaded(folder, kind):
+    return weights.load(folder, plugins.find("tasks", tiny.task(kind)))
+
+
+def answers(model, kind, folder, rows):
+    from edgedistill.train.batches import Examples
+    from edgedistill.train.outputs import logits
+
+    task = plugins.find("tasks", tiny.task(kind))
+    opened = task.open_encoder(folder, tiny.encoder(folder, kind))
+    return np.concatenate(list(logits(model, Examples([rows]), task.forward, opened)))
+
+
+@pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
+def test_each_model_type_gives_a_student_of_its_own_layers(tmp_path, kind):
+    folder = tiny.model(tmp_path / "teacher", kind)
+    config = json.loads((folder / "config.json").read_text())
+    shape = encoder.shape(config)
+    assert (shape["layers"], shape["hidden"], shape["heads"], shape["feed_forward"]) == (
+        4,
+        32,
+        4,
+        64,
+    )
+    assert ("vocabulary" in shape) == (kind not in tiny.IMAGES)
+    assert family_of(config) == "encoder"
+    teacher = loaded(folder, kind)
+    wanted = {**shape, "layers": 2}
+    student, facts = encoder.shrink(teacher, wanted, layers=[1, 3], init="teacher", seed=0)
+    assert not facts["fresh"]
+    stack = encoder.stack(teacher)
+    for ours, theirs in ((0, 1), (1, 3)):
+        mine = student.get_submodule(f"{stack}.{ours}").state_dict()
+        for name, tensor in teacher.get_submodule(f"{stack}.{theirs}").state_dict().items():
+            assert torch.equal(mine[name], tensor), name
+    out = tmp_path / "student"
+    weights.save(student, out, beside=folder)
+    assert encoder.shape(json.loads((out / "config.json").read_text()))["layers"] == 2
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=6)
+    again = answers(loaded(out, kind), kind, out, rows)
+    assert np.array_equal(again, answers(student, kind, folder, rows))
+    assert np.abs(again - answers(teacher, kind, folder, rows)).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "mpnet", "vit"])
+def test_a_student_of_all_layers_is_the_teacher(tmp_path, kind):
+    folder = tiny.model(tmp_path / "teacher", kind)
+    teacher = loaded(folder, kind)
+    shape = encoder.shape(weights.config_of(folder))
+    student, _ = encoder.shrink(teacher, shape, layers=range(4), init="teacher", seed=0)
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=5)
+    assert np.array_equal(
+        answers(student, kind, folder, rows), answers(teacher, kind, folder, rows)
+    )
+
+
+def test_a_random_start_copies_nothing_and_is_the_seeds(tmp_path):
+    teacher = loaded(tiny.model(tmp_path, "bert"), "bert")
+    shape = {**encoder.shape(weights.config_of(tmp_path)), "layers": 2}
+
+    def made(seed):
+        student, facts = encoder.shrink(teacher, shape, layers=[0, 1], init="random", seed=seed)
+        assert not facts["copied"] and facts["fresh"]
+        return student.bert.embeddings.word_embeddings.weight
+
+    assert torch.equal(made(1), made(1))
+    assert not torch.equal(made(1), made(2))
+    assert not torch.equal(made(1), teacher.bert.embeddings.word_embeddings.weight)
+
+
+def test_albert_is_refused_with_its_reason(tmp_path):
+    tiny.model(tmp_path, "albert")
+    with pytest.raises(ModelError, match=r"albert.*one and the same"):
+        family_of(weights.config_of(tmp_path))
+
+
+def test_an_unknown_type_is_refused_with_those_that_can():
+    with pytest.raises(ModelError, match=r"'llama' can't be shrunk.*bert.*resnet"):
+        family_of({"model_type": "llama"})
+
+
+def test_a_config_without_a_dimension_names_it():
+    with pytest.raises(ModelError, match="num_hidden_layers"):
+        encoder.shape({"model_type": "bert", "hidden_size": 8})
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "hidden", "heads", "feed_forward"),
+    [("2", 2, 384, 12, 1536), ("3x256", 3, 256, 8, 1024), ("same", 6, 384, 12, 1536)],
+)
+def test_shapes_are_read_and_written(text, layers, hidden, heads, feed_forward):
+    shape = encoder.parse(text, SHAPE)
+    assert [shape[name] for name in ("layers", "hidden", "heads", "feed_forward")] == [
+        layers, hidden, heads, feed_forward,
+    ]  # fmt: skip
+    assert shape["vocabulary"] == 30522
+    assert encoder.name(shape) == f"{layers}x{hidden}"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("7", "1 to 6"), ("0", "1 to 6"), ("2x250", "head size, 32"), ("two", "2x256")],
+)
+def test_a_shape_that_can_not_be_says_what_can(text, part):
+    with pytest.raises(ModelError, match=part):
+        encoder.parse(text, SHAPE)
+
+
+def test_defaults_are_a_third_and_a_half():
+    assert [shape["layers"] for shape in encoder.defaults(SHAPE)] == [2, 3]
+    assert [shape["layers"] for shape in encoder.defaults({**SHAPE, "layers": 12})] == [4, 6]
+    assert [shape["layers"] for shape in encoder.defaults({**SHAPE, "layers": 2})] == [1]
+    assert not encoder.defaults({**SHAPE, "layers": 1})
+
+
+def test_layers_are_the_bottom_ones_up_to_a_third_then_spread():
+    assert encoder.layers({**SHAPE, "layers": 2}, SHAPE) == [0, 1]
+    assert encoder.layers({**SHAPE, "layers": 3}, SHAPE) == [0, 2, 4]
+    assert encoder.layers(SHAPE, SHAPE) == [0, 1, 2, 3, 4, 5]
+
+
+def test_layers_that_the_teacher_has_not_are_an_error(tmp_path):
+    teacher = loaded(tiny.model(tmp_path, "bert"), "bert")
+    shape = {**encoder.shape(weights.config_of(tmp_path)), "layers": 2}
+    with pytest.raises(ModelError, match="0 to 3"):
+        encoder.shrink(teacher, shape, layers=[0, 4], init="teacher", seed=0)
+
+
+@pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
+def test_names_that_losses_read_lie_where_they_say(tmp_path, kind):
+    from edgedistill.train.signals import Taps
+
+    folder = tiny.model(tmp_path / "model", kind)
+    model = loaded(folder, kind)
+    needs = ("hidden.2", "attention.1", "query.0", "value.3")
+    taps = Taps(model, needs, encoder)
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=1)
+    answers(model, kind, folder, rows)
+    caught = taps.take(None)
+    length = caught["hidden.2"].shape[1]
+    assert caught["hidden.2"].shape == (1, length, 32)
+    assert caught["attention.1"].shape == (1, 4, length, length)
+    assert caught["attention.1"].sum(-1) == pytest.approx(1.0, abs=1e-5)
+    assert caught["query.0"].shape == caught["value.3"].shape == (1, length, 32)
+
+
+@pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
+def test_a_narrower_student_is_slices_of_the_teacher(tmp_path, kind):
+    folder = tiny.model(tmp_path / "teacher", kind)
+    teacher = loaded(folder, kind)
+    shape = encoder.parse("2x16", encoder.shape(weights.config_of(folder)))
+    assert (shape["hidden"], shape["heads"], shape["feed_forward"]) == (16, 2, 32)
+    student, facts = encoder.shrink(teacher, shape, layers=[0, 2], init="teacher", seed=0)
+    assert facts["sliced"] and not facts["fresh"]
+    assert encoder.shape(student.config.to_dict()) == shape
+    for name, tensor in student.state_dict().items():  # every value is one of the teacher's
+        origin = encoder._source_name(name, encoder.stack(teacher), [0, 2])
+        assert torch.isin(tensor, teacher.state_dict()[origin]).all(), name
+    out = tmp_path / "student"
+    weights.save(student, out, beside=folder)
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=3)
+    again = answers(loaded(out, kind), kind, out, rows)
+    assert np.array_equal(again, answers(student, kind, folder, rows))
+
+
+def test_the_same_dimensions_are_kept_all_through_the_model(tmp_path):
+    teacher = loaded(tiny.model(tmp_path, "bert"), "bert")
+    with torch.no_grad():  # each dimension has its own number in every norm
+        for name, parameter in teacher.named_parameters():
+            if name.endswith("LayerNorm.weight"):
+                parameter.copy_(torch.arange(32.0))
+    shape = encoder.parse("2x16", encoder.shape(weights.config_of(tmp_path)))
+    student, _ = encoder.shrink(teacher, shape, layers=[0, 1], init="teacher", seed=0)
+    norms = [p for n, p in student.named_parameters() if n.endswith("LayerNorm.weight")]
+    kept = norms[0].long()
+    assert len(norms) == 5 and all(torch.equal(norm.long(), kept) for norm in norms)
+    table = teacher.bert.embeddings.word_embeddings.weight[:, kept]
+    assert torch.equal(student.bert.embeddings.word_embeddings.weight, table)
+    assert torch.equal(student.classifier.weight, teacher.classifier.weight[:, kept])
+    ours, theirs = student.bert.encoder.layer[1], teacher.bert.encoder.layer[1]
+    neurons = ours.intermediate.dense.weight
+    assert all((theirs.intermediate.dense.weight[:, kept] == row).all(1).any() for row in neurons)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "vit", "mpnet"])
+def test_neurons_that_say_nothing_are_the_ones_left_out(tmp_path, kind):
+    folder = tiny.model(tmp_path / "teacher", kind)
+    teacher = loaded(folder, kind)
+    shape = dict(encoder.shape(weights.config_of(folder)))
+    quiet = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:24]
+    with torch.no_grad():
+        for parameter in teacher.get_submodule(encoder.stack(teacher)).parameters():
+            if parameter.shape == (32, 64):
+                parameter[:, quiet] = 0.0
+            elif parameter.shape == (64, 32):
+                parameter[quiet] *= 1e-3
+    narrow = {**shape, "feed_forward": 40}
+    student, facts = encoder.shrink(teacher, narrow, layers=range(4), init="teacher", seed=0)
+    assert facts["sliced"] and not facts["fresh"]
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=5)
+    ours, theirs = (answers(one, kind, folder, rows) for one in (student, teacher))
+    assert ours == pytest.approx(theirs, abs=1e-5)

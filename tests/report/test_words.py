@@ -1,0 +1,134 @@
+"""Numbers and sentences that all faces share."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from edgedistill.report import words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.652, "0.65"),
+        (1.7, "1.7"),
+        (9.96, "10"),
+        (16.2, "16"),
+        (118.4, "118"),
+        (91.0, "91"),
+        (12345.6, "12,346"),
+        (0.0031, "0.0031"),
+        (0.0, "0"),
+        (-3.2, "-3.2"),
+        (None, "–"),
+        (99.6, "100"),
+        (0.996, "1.0"),
+        (999.7, "1,000"),
+    ],
+)
+def test_a_figure_has_about_two_digits(value, text):
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "unit", "text"),
+    [
+        (1.04, 1.0, "points", "1.04"),  # not "1.0, allowed 1.0: misses"
+        (0.7, 1.0, "points", "0.7"),
+        (1.0, 1.0, "points", "1.0"),
+        (16.2, 16.0, "ms", "16.2"),
+        (24.96, 25.0, "MB", "24.96"),
+        (6.1, 25.0, "MB", "6.1"),
+        (0.7 - 0.4, 0.3, "points", "0.3"),  # 0.29999999999999993
+        (-0.01, 1.0, "points", "0.0"),
+        (None, 25.0, "MB", "–"),
+    ],
+)
+def test_a_figure_beside_a_limit_shows_on_which_side_it_lies(value, allowed, unit, text):
+    assert words.against(value, allowed, unit) == text
+
+
+def test_points_never_say_minus_zero():
+    assert words.points(-0.01) == "0.0" and words.points(-10.04) == "-10.0"
+    assert words.points(96.04) == "96.0"
+
+
+def test_times():
+    assert [words.span(s) for s in (1.44, 42, 59.7, 212, 3600, 5000)] == [
+        "1.4 s",
+        "42 s",
+        "1 min 00 s",
+        "3 min 32 s",
+        "1 h 00 min",
+        "1 h 23 min",
+    ]
+
+
+def test_the_job_is_toml_that_gives_the_job_again():
+    job = {
+        "target": "phone",
+        "recipe": None,
+        "limits": {"size_mb": 25.0},
+        "model": {"path": 'a "b" \\ c', "teachers": []},
+        "student": {"layers": [2, 3], "init": None},
+        "stages": {"distill": {"alpha": 0.9, "losses": {"soft labels": {"weight": 1.0}}}},
+    }
+    again = tomllib.loads("\n".join(words.job_file(job)))
+    assert again == {
+        "target": "phone",
+        "limits": {"size_mb": 25.0},
+        "model": {"path": 'a "b" \\ c'},
+        "student": {"layers": [2, 3]},
+        "stages": {"distill": {"alpha": 0.9, "losses": {"soft labels": {"weight": 1.0}}}},
+    }
+
+
+def test_a_gain_is_called_one(invented):
+    row = next(row for row in invented["rows"] if row["state"] == "chosen")
+    row["drop_points"]["test"] = {"value": -0.4, "low": -0.8, "high": 0.0}
+    assert any("it gains 0.4 points" in line for line in words.summary(invented))
+
+
+def test_a_split_of_ours_is_named(invented):
+    invented["data"]["splits"]["test"]["origin"] = "cut"
+    assert "4,500 test (ours)" in words.splits(invented)
+
+
+def test_a_command_wraps_between_its_arguments_and_stays_one_line():
+    command = (
+        "edgedistill build --target phone -q --limit size_mb=5 --set 'data.text=my text' --json"
+    )
+    parts = words.arguments(command)
+    assert " ".join(parts) == command
+    assert "--target phone" in parts and "--set 'data.text=my text'" in parts
+    assert words.arguments("a --b='c d' --e") == ["a", "--b='c d'", "--e"]
+
+
+def test_both_yardsticks_are_told(invented):
+    invented["environment"]["yardstick"] = {
+        "fp32_gflops": 221.4, "int8_gops": 793.0, "node_us": 0.29,
+    }  # fmt: skip
+    device = {"int8_gops": 100, "fp32_gflops": 34, "node_us": None, "uncertainty": 1.5}
+    invented["target"]["device"] = device
+    here, there = words.yardstick(invented)
+    assert here == ("yardstick here", "fp32 221 GFLOP/s, int8 793 GOP/s, a small node 0.29 µs")
+    assert there[0] == "yardstick of phone" and there[1].endswith("uncertain by a factor of 1.5")
+    for odd in (None, "fast", {"fp32_gflops": "fast"}, {}):
+        invented["environment"]["yardstick"] = invented["target"]["device"] = odd
+        assert words.yardstick(invented) == []
+
+
+def test_of_the_flags_only_those_of_arithmetic_are_told():
+    where = {"instructions": "x86-64+vnni", "flags": ["adx", "avx2", "fma", "lm"]}
+    assert words.instructions(where) == "x86-64+vnni · avx2 fma"
+    assert words.instructions({"flags": None}) == ""
+
+
+def test_calibration_names_the_temperature(invented):
+    said = words.calibration(invented)
+    assert "Calibration error" in said and "fitted on validation" in said
+    for row in invented["rows"]:
+        row["confidence"] = None
+    assert words.calibration(invented) == ""

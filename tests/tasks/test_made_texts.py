@@ -1,0 +1,151 @@
+"""Made rows for texts: what each kind may contain, and that draws repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import JobError
+from edgedistill.tasks import text_classification as task
+from edgedistill.tasks._made_texts import SHARE_MASKED, Words, _cut, _words
+
+WORDS = ["weather", "lisbon", "money", "savings", "song", "volume", "morning", "italian"]
+
+
+@pytest.fixture
+def encoder(tokenizer_folder):
+    folder = tokenizer_folder("bert")
+    return task.open_encoder(folder, task.encoder_settings(folder))
+
+
+def rows_of(encoder, examples, truth, kinds, seed=0):
+    return list(task.made(examples, np.array(truth), encoder, kinds=kinds, seed=seed))
+
+
+def text_of(encoder, row):
+    return encoder.whole.decode(row["input_ids"].tolist())
+
+
+@pytest.fixture
+def examples():
+    """Return 40 texts; text i says its own number in the words of its label."""
+    draws = np.random.default_rng(0)
+    return [
+        {"text": " ".join(draws.permutation(WORDS[:4] if i % 2 else WORDS[4:]))} for i in range(40)
+    ]
+
+
+def test_one_row_per_kind_and_example_in_order(encoder, examples):
+    truth = [i % 2 for i in range(40)]
+    both = rows_of(encoder, examples, truth, task.MADE)
+    assert len(both) == 40 * len(task.MADE)
+    assert all(str(a["input_ids"]) == str(b["input_ids"]) for a, b in zip(
+        both[:40], rows_of(encoder, examples, truth, task.MADE[:1]), strict=True))  # fmt: skip
+
+
+def test_the_seed_decides_and_a_kind_named_twice_draws_anew(encoder, examples):
+    truth = [0] * 40
+    first = [row["input_ids"].tolist() for row in rows_of(encoder, examples, truth, ["joined"] * 2)]
+    again = [row["input_ids"].tolist() for row in rows_of(encoder, examples, truth, ["joined"] * 2)]
+    other = rows_of(encoder, examples, truth, ["joined"] * 2, seed=1)
+    assert first == again
+    assert first[:40] != first[40:]
+    assert first != [row["input_ids"].tolist() for row in other]
+
+
+def test_masking_hides_a_share_and_no_special_token(encoder):
+    text = {"text": "the " * 40}
+    row = rows_of(encoder, [text], [0], ["masked"])[0]["input_ids"]
+    plain = encoder.encode(text)["input_ids"]
+    changed = row != plain
+    assert changed.sum() == round(SHARE_MASKED * 40)
+    assert (row[changed] == encoder.mask).all()
+    assert row[0] == plain[0] and row[-1] == plain[-1]
+
+
+def test_masking_leaves_a_text_of_one_piece(encoder):
+    row = rows_of(encoder, [{"text": "a"}], [0], ["masked"])[0]["input_ids"]
+    assert encoder.mask not in row
+
+
+def test_without_a_mask_token_pieces_are_left_out(encoder):
+    encoder.mask = None
+    row = rows_of(encoder, [{"text": "the " * 40}], [0], ["masked"])[0]
+    assert len(row["input_ids"]) == 42 - round(SHARE_MASKED * 40)
+    assert len(row["token_type_ids"]) == len(row["input_ids"])
+
+
+def test_halves_stay_within_a_label_and_joined_do_not(encoder, examples):
+    truth = [i % 2 for i in range(40)]
+    for i, row in enumerate(rows_of(encoder, examples, truth, ["halves"])):
+        words = set(text_of(encoder, row).split())
+        assert words <= set(WORDS[:4] if i % 2 else WORDS[4:])
+    joined = [
+        set(text_of(encoder, row).split()) for row in rows_of(encoder, examples, truth, ["joined"])
+    ]
+    mixed = [bool(words & set(WORDS[:4])) and bool(words & set(WORDS[4:])) for words in joined]
+    assert any(mixed)
+
+
+def test_no_text_is_joined_with_itself(encoder):
+    examples = [{"text": "weather"}, {"text": "money"}]
+    for row in rows_of(encoder, examples, [0, 0], ["joined", "halves"]):
+        assert sorted(text_of(encoder, row).split()) == ["money", "weather"]
+
+
+def test_a_lone_text_has_its_own_halves_swapped(encoder):
+    examples = [{"text": "weather lisbon"}, {"text": "money savings"}]
+    made = [text_of(encoder, row) for row in rows_of(encoder, examples, [0, -1], ["halves"])]
+    assert made == ["lisbon weather", "savings money"]
+
+
+def test_pairs_stay_pairs(tokenizer_folder):
+    folder = tokenizer_folder("bert")
+    encoder = task.open_encoder(folder, task.encoder_settings(folder, pair=True))
+    examples = [{"text": "weather lisbon", "text_pair": "money savings"}] * 3
+    for row in rows_of(encoder, examples, [0, 0, 0], task.MADE):
+        assert set(row["token_type_ids"].tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("don't  stop", ["don't", "stop"]),
+        ("今天的会议 at 3pm", ["今", "天", "的", "会", "议", "at", "3pm"]),
+        ("naïve café?! yes", ["naïve", "café", "?!", "yes"]),
+        (" ", [" "]),
+    ],
+)
+def test_words_are_found_without_a_tokenizer(text, words):
+    found = _words(text)
+    assert [found.run(i, i + 1) for i in range(len(found.spans))] == words
+    assert found.run(0, len(found.spans)) == text, "a run keeps its spacing"
+
+
+def test_texts_are_made_alike_for_models_with_other_tokenizers(tokenizer_folder, monkeypatch):
+    """A student's rows stand for the teacher's by their place, whatever reads them."""
+    examples = [{"text": "what's the weather, naïve café?"}, {"text": "今天 the song"}] * 5
+    made = []
+    for kind in ("bert", "roberta"):
+        folder = tokenizer_folder(kind)
+        encoder = task.open_encoder(folder, task.encoder_settings(folder))
+        seen: list = []
+        encode = encoder.encode_many
+        monkeypatch.setattr(encoder, "encode_many", lambda e, s=seen, f=encode: s.extend(e) or f(e))
+        rows_of(encoder, examples, [0, 1] * 5, ["joined", "halves"])
+        made.append(seen)
+    assert made[0] == made[1] and len(made[0]) == 20
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_a_cut_is_a_third_to_two_thirds(count):
+    draws = np.random.default_rng(0)
+    text = " ".join("abcdefghij"[:count])
+    spans = [(2 * i, 2 * i + 1) for i in range(count)]
+    lengths = {len(_cut(Words(text, spans), draws).split()) for _ in range(200)}
+    assert min(lengths) == max(1, count // 3) and max(lengths) == max(1, -(-2 * count // 3))
+
+
+def test_an_unknown_kind_names_the_nearest(encoder):
+    with pytest.raises(JobError, match="'masked'"):
+        rows_of(encoder, [{"text": "a"}], [0], ["maskd"])

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+
+from edgedistill import job
+from edgedistill.errors import JobError, TargetError
+
+
+def test_flags_override_the_job_file(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text("[distill]\ntemperature = 3\n[run]\nseed = 4\n[limits]\nsize_mb = 9\n")
+    made = job.named(path, "phone", seed=7, settings={"distill.temperature": "2"})
+    assert made.run.seed == 7
+    assert made.stages["distill"]["temperature"] == "2"
+    assert made.limits == {"size_mb": 9.0}
+
+
+def test_paths_of_a_job_file_are_read_from_where_it_lies(tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "job.toml").write_text('target = "phone"\n[data]\npath = "rows"\n')
+    assert job.named(tmp_path / "job.toml").data.path == str(tmp_path / "rows")
+
+
+def test_every_path_of_a_job_file_is_read_from_where_it_lies(tmp_path, monkeypatch):
+    for name in ("mine.toml", "how.toml", "scheme.py", "loss.py", "task.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "small").mkdir()
+    (tmp_path / "teacher").mkdir()
+    path = tmp_path / "job.toml"
+    path.write_text(
+        'target = "mine.toml"\n[model]\npath = "teacher"\n[task]\nname = "task.py"\n'
+        '[student]\nfrom = ["teacher", "small"]\n[quantize]\nschemes = ["scheme.py", "auto"]\n'
+        '[distill]\nrecipe = "how.toml"\n[distill.losses."loss.py"]\nweight = 1\n'
+    )
+    monkeypatch.chdir("/")
+    made = job.named(path)
+    assert made.target == str(tmp_path / "mine.toml")
+    assert made.model.path == str(tmp_path / "teacher")
+    assert made.task.name == str(tmp_path / "task.py")
+    assert made.student.from_ == ("teacher", str(tmp_path / "small"))
+    assert made.quantize.schemes == (str(tmp_path / "scheme.py"), "auto")
+    assert made.recipe == str(tmp_path / "how.toml")
+    assert list(made.stages["distill"]["losses"]) == [str(tmp_path / "loss.py")]
+    path.write_text('target = "phone"\n[student]\nfrom = "teacher"\n')
+    assert job.named(path).student.named() == ()
+
+
+def test_the_stage_quantize_is_told_in_the_section_of_that_name():
+    made = job.named(target="phone", settings={"quantize.rows": 64, "quantize.schemes": "none"})
+    assert made.quantize.schemes == ("none",) and made.stages["quantize"] == {"rows": 64}
+    assert made.plain()["quantize"]["rows"] == 64
+    assert job.make(made.plain()) == made
+    with pytest.raises(JobError, match="did you mean 'schemes'"):
+        job.named(target="phone", settings={"quantize.schems": "none"})
+
+
+def test_students_are_layers_shapes_or_checkpoints(tmp_path):
+    other = str(tmp_path / "other")
+    made = job.named(target="phone", student=["2", "1x128", str(tmp_path), other])
+    assert made.student.layers == (2,)
+    assert made.student.shapes == ("1x128",)
+    assert made.student.from_ == (str(tmp_path), other)
+    assert made.student.named() == ("2", "1x128", str(tmp_path), other)
+    assert job.named(target="phone").student.named() == ()
+
+
+def test_student_flags_override_the_files_students(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text('[student]\nlayers = [3]\nshapes = ["2x16"]\nfrom = "a/b"\ninit = "random"\n')
+    assert job.named(path, "phone").student.named() == ("3", "2x16", "a/b")
+    for flag in ("2", "same", "c/d"):
+        made = job.named(path, "phone", student=[flag]).student
+        assert made.named() == (flag,) and made.init == "random"
+
+
+def test_static_students_are_not_there_yet():
+    with pytest.raises(JobError, match="not built yet"):
+        job.named(target="phone", student="static")
+
+
+def test_a_job_that_is_printed_reads_as_the_same_job(tmp_path):
+    made = job.named(
+        target="phone",
+        model="a/b",
+        data="rows",
+        student=["2", "same"],
+        recipe="logits",
+        limits={"size_mb": "7"},
+        settings={"distill.epochs": 3},
+    )
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"job": made.plain()}))
+    again = job.named(path)
+    assert again.plain() == made.plain()
+    assert again == made or again.stages == {"distill": {"epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ({"target": None}, "no target"),
+        ({"seed": "soon"}, "run.seed: expected a whole number"),
+        ({"seed": -1}, "run.seed: -1 is out of range"),
+        ({"objective": "latencyy"}, "did you mean 'latency'"),
+        ({"time_limit": "soon"}, "expected a time such as"),
+        ({"prune": "heads"}, "pruning is not built yet"),
+        ({"settings": {"distil.temperature": 1}}, "did you mean 'distill'"),
+        ({"settings": {"temperature": 1}}, "expected SECTION.NAME"),
+        ({"settings": {"run.sed": 1}}, "did you mean 'seed'"),
+        ({"modle": "x"}, "did you mean 'model'"),
+    ],
+)
+def test_wrong_names_are_one_line_with_the_nearest_right_one(names, says):
+    with pytest.raises(JobError, match=says) as error:
+        job.named(**{"target": "phone", **names})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [({"sise_mb": 1}, "did you mean 'size_mb'"), ({"size_mb": -1}, "out of range")],
+)
+def test_wrong_limits(limits, says):
+    with pytest.raises(TargetError, match=says):
+        job.named(target="phone", limits=limits)
+
+
+def test_a_malformed_job_file_names_file_and_line(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text("[run]\nseed = = 1\n")
+    with pytest.raises(JobError, match=r"job\.toml.*line 2"):
+        job.named(path, "phone")
+    with pytest.raises(JobError, match="does not exist"):
+        job.named(tmp_path / "other.toml", "phone")
+    path.write_text("[runn]\nseed = 1\n")
+    with pytest.raises(JobError, match=r"job\.toml .*did you mean 'run'"):
+        job.named(path, "phone")
+
+
+def test_duration():
+    assert [job.duration(text, "t") for text in ("90s", "2m", "1h", "5")] == [90, 120, 3600, 5]
+    with pytest.raises(JobError):
+        job.duration("0", "t")

@@ -1,0 +1,328 @@
+"""Plans: what is shared, what is in a key, and that test rows reach no stage that fits."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgedistill import job, planner, plugins, target
+from edgedistill.builder.course import steps_of
+from edgedistill.errors import JobError, ModelError, TrainingError
+from edgedistill.records import Source, Step
+from edgedistill.store import keys
+from edgedistill.train import recipe
+
+CONFIG = {
+    "model_type": "bert",
+    "num_hidden_layers": 6,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+}
+SHAPE = {"layers": 6, "hidden": 32, "heads": 4, "feed_forward": 64, "vocabulary": 100}
+
+
+def facts(*, head=True, **changes):
+    teacher = planner.Model(
+        source=Source("model", "m" * 64, Path("m"), "teacher"),
+        encoder_source=Source("encoder", "e" * 64, Path("e"), "teacher"),
+        encoder={"max_length": 16},
+        config=CONFIG,
+        family="encoder",
+        shape=SHAPE,
+        has_head=head,
+    )
+    host = planner.Host(
+        threads=1, dtype="float32", device="cpu", instructions="x86-64+vnni", opset=17, ir=8
+    )
+    values = {
+        "task": "text-classification",
+        "metric": "accuracy",
+        "labels": ("a", "b"),
+        "rows": {"train": 640, "validation": 50, "test": 50},
+        "splits": {
+            name: Source("rows", name[0] * 64, Path(name), name)
+            for name in ("train", "validation", "test")
+        },
+        "teacher": teacher,
+        "host": host,
+        "recipe": recipe.read("logits"),
+    }
+    return planner.Facts(**{**values, **changes})
+
+
+def plan(*, head=True, known=None, on="phone", **names):
+    asked = job.named(target="phone", model="m", data="d", **names)
+    found = target.with_limits(target.load(on), asked.limits)
+    return planner.propose(asked, found, facts(head=head, **(known or {})))
+
+
+def steps_named(made, stage):
+    return [step for step in steps_of(made.rows()) if step.stage == stage]
+
+
+def losses_of(made):
+    row = next(row for row in made.candidates if row.name == "student 2x32 int8")
+    return row.training.settings["losses"]
+
+
+def sources(step, kind):
+    found = set()
+    for each in step.inputs.values():
+        if isinstance(each, Source):
+            found |= {each.name} if each.kind == kind else set()
+        else:
+            found |= sources(each, kind)
+    return found
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_no_path_leads_from_test_into_a_stage_that_fits(head):
+    made = plan(head=head)
+    for step in steps_of(made.rows()):
+        if "test" in sources(step, "rows"):
+            assert step.stage in ("encode", "evaluate"), step
+    fitted = [step for step in steps_of(made.rows()) if step.stage == "distill"]
+    assert fitted and all("train" in sources(step, "rows") for step in fitted)
+
+
+def test_default_students_are_a_third_and_a_half_of_the_layers():
+    made = plan()
+    assert [row.name for row in made.candidates] == [
+        "teacher int8",
+        "student 2x32 int8",
+        "student 3x32 int8",
+    ]
+    assert {row.role for row in made.beside} == {"student_fp32", "control"}
+
+
+def test_students_share_the_teachers_labels_and_encodings():
+    made = plan()
+    steps = steps_of(made.rows())
+    count = {stage: sum(step.stage == stage for step in steps) for stage in ("label", "encode")}
+    assert count == {"label": 2, "encode": 4}  # rows and made rows; train, made, validation, test
+
+
+def test_the_control_reads_no_teacher_and_takes_as_many_steps():
+    made = plan()
+    student = next(row for row in made.candidates if row.name == "student 2x32 int8")
+    control = next(row for row in made.beside if row.name == "control 2x32 int8")
+    assert control.training.settings["steps"] == student.training.settings["steps"]
+    assert list(control.training.settings["losses"]) == ["hard_labels"]
+    assert not any(name.startswith("labels") for name in control.training.inputs)
+    for name in ("rate", "batch", "schedule", "average", "warmup", "dropout"):
+        assert control.training.settings[name] == student.training.settings[name]
+
+
+def test_a_model_without_a_head_is_finetuned_first():
+    made = plan(head=False)
+    assert isinstance(made.baseline.model, Step) and made.baseline.model.stage == "finetune"
+    with pytest.raises(ModelError, match="no head"):
+        plan(head=False, settings={"model.finetune": "never"})
+
+
+def test_settings_reach_their_stage_and_change_just_what_stands_behind_it():
+    before = {row.name: keys.key(row.test) for row in plan().rows()}
+    after = {
+        row.name: keys.key(row.test) for row in plan(settings={"distill.temperature": 2.0}).rows()
+    }
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {
+        "student 2x32 int8", "student 3x32 int8", "student 2x32 fp32", "student 3x32 fp32",
+    }  # fmt: skip
+    with pytest.raises(JobError, match="did you mean 'temperature'"):
+        plan(settings={"distill.temprature": 2.0})
+    with pytest.raises(JobError, match="out of range"):
+        plan(settings={"distill.temperature": -2.0})
+
+
+def test_no_step_leaves_anything_to_be_decided():
+    for step in steps_of(plan(head=False).rows()):
+        assert "auto" not in step.settings.values()
+        assert "/" not in str({k: v for k, v in step.settings.items() if k != "task"})
+
+
+def test_wrong_students_schemes_and_kinds():
+    with pytest.raises(ModelError, match="expected 1 to 6"):
+        plan(student="9")
+    with pytest.raises(JobError, match="did you mean 'dynamic_int8'"):
+        plan(quantize="dynamic_in8")
+    with pytest.raises(JobError, match="did you mean 'masked'"):
+        plan(settings={"distill.made": "maskd"})
+    with pytest.raises(JobError, match="asked for twice"):
+        plan(student=["2", "2x32"])
+
+
+def test_without_int8_the_float_student_is_all_there_is():
+    made = plan(quantize="none")
+    assert made.candidates == ()
+    assert [row.name for row in made.beside if row.role == "control"] == [
+        "control 2x32 fp32",
+        "control 3x32 fp32",
+    ]
+
+
+def test_convolutions_get_static_int8_and_transformers_dynamic():
+    resnet = {
+        "model_type": "resnet",
+        "num_channels": 1,
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32],
+        "depths": [2, 2],
+        "layer_type": "basic",
+    }
+    family = plugins.find("families", "resnet")
+    told = facts(task="image-classification")
+    teacher = dataclasses.replace(
+        told.teacher, config=resnet, family="resnet", shape=family.shape(resnet), encoder={}
+    )
+    found = target.load("phone")
+    made = planner.propose(
+        job.named(target="phone", model="m", data="d"),
+        found,
+        dataclasses.replace(told, teacher=teacher),
+    )
+    assert {row.scheme for row in made.candidates} == {"static_qdq"}
+    assert {row.scheme for row in plan().candidates} == {"dynamic_int8"}
+
+
+# ---------------------------------------------------------------- what is wished of losses
+
+
+def test_losses_of_the_job_lie_over_the_recipes_loss_by_loss():
+    made = plan(settings={"distill.losses.soft_labels.weight": "2"})
+    assert losses_of(made) == {"soft_labels": {"weight": 2.0}, "hard_labels": {"weight": 1.0}}
+    made = plan(settings={"distill.losses.soft_labels.weight": "[1, 0]"})
+    assert losses_of(made)["soft_labels"] == {"weight": [1.0, 0.0]}
+    made = plan(settings={"distill.losses.hard_labels.smoothing": "0.1"})
+    assert losses_of(made)["hard_labels"] == {"weight": 1.0, "smoothing": 0.1}
+    control = next(row for row in made.beside if row.role == "control")
+    assert control.training.settings["losses"] == {"hard_labels": {"weight": 1.0, "smoothing": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("losses.soft_label.weight", 1, "did you mean 'soft_labels'"),
+        ("losses.soft_labels.wieght", 1, "did you mean 'weight'"),
+        ("losses.soft_labels.temperature", -1, "out of range"),
+        ("losses.soft_labels.weight", "much", "expected a number or"),
+        ("losses.soft_labels", 1, "expected settings such as weight"),
+        ("losses", 1, "expected losses by name"),
+        ("copies", 0, "copies: 0 is out of range"),
+        ("epochs", "many", "expected a number"),
+        ("metric", "acuracy", "did you mean 'accuracy'"),
+        ("family", "encodr", "did you mean 'encoder'"),
+        ("device", "gpu", "is not one of its values"),
+    ],
+)
+def test_wrong_settings_of_distill_are_found_by_the_plan(name, value, says):
+    with pytest.raises(JobError, match=says):
+        plan(settings={f"distill.{name}": value})
+
+
+def test_a_loss_that_the_task_does_not_list_is_refused(monkeypatch):
+    task = plugins.find("tasks", "text-classification")
+    monkeypatch.setattr(task, "LOSSES", ("hard_labels",))
+    with pytest.raises(JobError, match="'soft_labels' makes no sense for text-classification"):
+        plan()
+
+
+def test_without_a_loss_that_counts_there_is_no_plan():
+    with pytest.raises(TrainingError, match="no loss"):
+        plan(settings={"distill.alpha": 1, "distill.losses.soft_labels.weight": 0})
+
+
+def test_settings_of_stages_that_the_plan_does_without_are_checked_too():
+    with pytest.raises(JobError, match=r"finetune\.rate"):
+        plan(settings={"finetune.rate": "fast"})
+    with pytest.raises(JobError, match="weights for 1 teacher"):
+        plan(settings={"label.weights": "1,2"})
+    with pytest.raises(JobError, match="starts from 2 layers of 0 to 5"):
+        plan(settings={"initialize.layers": "0,1,6"})
+    with pytest.raises(JobError, match="did you mean 'reduce_range'"):
+        plan(settings={"quantize.scheme_settings.reduce_rang": True})
+    assert steps_named(plan(settings={"quantize.rows": 8}), "quantize")[0].settings["rows"] == 8
+
+
+def test_a_live_teacher_stands_by_where_a_loss_reads_inside_of_it(tmp_path):
+    loss = tmp_path / "hidden.py"
+    loss.write_text(
+        "from edgedistill.losses.soft_labels import *\n"
+        "def needs(settings, student_shape, teacher_shape):\n    return ('hidden.1',)\n"
+    )
+    made = plan(allow_code=True, settings={"distill.losses": {str(loss): {"weight": 1}}})
+    row = next(row for row in made.candidates if row.role == "candidate")
+    assert row.training.inputs["teacher.0"] is made.baseline.model
+    with pytest.raises(JobError, match="--allow-code"):
+        plan(settings={"distill.losses": {str(loss): {"weight": 1}}})
+
+
+# ---------------------------------------------------------------- the starter, controls, keys
+
+
+def test_the_starters_settings_lie_under_the_jobs_for_students_and_controls():
+    known = {"starter": {"distill": {"rate": 0.002, "batch": 32, "steps": 400}}}
+
+    def trained(**settings):
+        made = plan(known=known, settings={f"distill.{n}": v for n, v in settings.items()})
+        rows = [row.training for row in made.rows() if row.training]
+        return {(step.settings["steps"], step.settings["rate"]) for step in rows}
+
+    assert trained() == {(400, 0.002)}
+    assert trained(steps=7, rate=0.1) == {(7, 0.1)}
+    assert {steps for steps, _ in trained(epochs=100)} == {8000}  # of 640 rows and made ones
+
+
+def test_a_float_student_has_a_control_of_its_own():
+    made = plan()
+    controls = [row for row in made.beside if row.role == "control"]
+    assert [row.name for row in controls][:2] == ["control 2x32 fp32", "control 2x32 int8"]
+    assert [row.scheme for row in controls][:2] == ["none", "dynamic_int8"]
+    assert controls[0].training is controls[1].training
+
+
+def test_where_the_host_saturates_quantize_and_evaluate_both_take_the_precaution():
+    host = dataclasses.replace(facts().host, instructions="x86-64+avx2")
+    precise = {"session.x64quantprecision": "1"}
+    for known, expected in (({"host": host}, precise), ({}, {})):
+        made = plan(known=known)
+        row = next(row for row in made.candidates if row.role == "candidate")
+        assert row.graph.settings["session"]["config"] == expected
+        assert row.test.settings["session"]["config"] == expected
+        assert made.baseline.test.settings["session"]["config"] == {}
+
+
+def test_int8_that_saturates_on_a_processor_of_the_target_is_refused():
+    wish = {"quantize.scheme_settings.reduce_range": "false"}
+    assert plan(settings=wish).candidates
+    with pytest.raises(JobError, match=r"is not exact on 'x86-64\+avx2'"):
+        plan(on="server", settings=wish)
+
+
+def test_a_seed_stands_only_in_keys_that_it_can_change():
+    one, two = plan(seed=1), plan(seed=2)
+    for before, after in zip(one.rows(), two.rows(), strict=True):
+        same = keys.key(before.test) == keys.key(after.test)
+        assert same == (before.role == "baseline"), before.name
+        assert keys.key(before.test.inputs["rows.0"]) == keys.key(after.test.inputs["rows.0"])
+    assert keys.key(one.baseline.train) != keys.key(two.baseline.train)  # drawn rows
+    made = [step for step in steps_named(two, "encode") if step.settings["made"]]
+    assert [step.settings["seed"] for step in made] == [2]
+
+
+def test_students_of_several_checkpoints_all_count_and_their_rows_differ():
+    def other(content):
+        source = Source("model", content * 64, Path("o"), "small")
+        return dataclasses.replace(facts().teacher, source=source, has_head=False)
+
+    known = {"students": {"a/small": other("a"), "b/small": other("b")}}
+    made = plan(known=known, student=["2", "a/small", "b/small"])
+    names = [row.name for row in made.candidates if row.role == "candidate"]
+    assert names == ["student 2x32 int8", "student small 6x32 int8", "student small 6x32 #2 int8"]
+    starts = {step.inputs["teacher.0"].hash[0] for step in steps_named(made, "initialize")}
+    assert starts == {"m", "a", "b"}
+    assert all(s.settings["labels"] == ["a", "b"] for s in steps_named(made, "initialize"))
+    made = plan(known=known, settings={"student.from": ["teacher", "a/small"]})
+    assert sum(row.role == "candidate" for row in made.candidates) == 3
