@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -183,22 +184,30 @@ class Runner:
             path = [str(package), *filter(None, [environment.get("PYTHONPATH")])]
             environment["PYTHONPATH"] = os.pathsep.join(path)
         self._words.clear()
-        worker = subprocess.Popen(
-            # -P: nothing of the current folder shadows a module
-            [sys.executable, "-P", "-m", "edgedistill.store.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the host alone
-        )
+
+        def start() -> None:
+            self._worker = subprocess.Popen(
+                # -P: nothing of the current folder shadows a module
+                [sys.executable, "-P", "-m", "edgedistill.store.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the host alone
+            )
+
+        # Signals are answered in the main thread: one that comes in the middle of this would leave
+        # a process that nobody knows, so another thread starts it, and is waited for.
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(start).result()
+        worker = self._worker
+        assert worker is not None
         threading.Thread(target=self._hear, args=(worker,), daemon=True).start()
         with suppress(BrokenPipeError):
             hello = {"root": str(self.store.root), "owner": self.store.owner}
             _say(worker, {"op": "hello", **hello, "allow_code": self.allow_code})
-        self._worker = worker
         return worker
 
     def _hear(self, worker: subprocess.Popen[str]) -> None:

@@ -209,6 +209,22 @@ def test_an_interrupt_ends_the_worker(store: Store) -> None:
     assert (store.root / "work" / keys.key(first) / ".resume" / "state").exists()
 
 
+def test_an_interrupt_while_the_worker_starts_leaves_none(store: Store, monkeypatch) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *given, **told) -> None:
+            super().__init__(*given, **told)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.2)  # where the main thread is this one, it is interrupted here
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), runner(store) as running:
+        running.run(chain(store))
+    assert started and gone(started[0])
+
+
 def test_ctrl_c_is_the_hosts_to_answer(store: Store) -> None:
     first, *_ = chain(store, 1, ticks=3, rest_s=0.01)
 
