@@ -21,6 +21,7 @@ from edgedistill.builder import contest, figures, narrate, record, shipping
 from edgedistill.builder.course import Course, steps_of
 from edgedistill.builder.opening import Opened, open_job
 from edgedistill.builder.prepare import Prepared, prepare
+from edgedistill.builder.reading import hold_encoder
 from edgedistill.builder.record import Judged
 from edgedistill.builder.shortlist import plan_key
 from edgedistill.builder.teacher import hold_teacher
@@ -82,6 +83,7 @@ def build_job(job: Job, progress: Progress = silent) -> Report:
     if not job.run.allow_code:  # keys import plugins: before the first one
         keys.refuse_strangers(steps_of(plan.rows()))
     with _course(job, opened, prepared, plan, progress=progress, started=started) as course:
+        differs = hold_encoder(course, prepared)
         hold_teacher(course)
         outcome = contest.hold(course)
         rows = [plan.baseline, *outcome.rows]
@@ -92,6 +94,7 @@ def build_job(job: Job, progress: Progress = silent) -> Report:
             for row in rows
         }
         choice, said = _choose(course, judged, outcome)
+        said = (*filter(None, [differs]), *said)
         judged = _one_control(judged, choice)
         _run_fixed(course, judged.get(choice.chosen or ""))
         made = record.make(course, prepared, judged, choice=choice, measured=measured, said=said)

@@ -118,6 +118,20 @@ class Runner:
         self._held.close()
         self._holding.clear()
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that loads torch beside us, with our threads."""
+        package = Path(__file__).resolve().parent.parent.parent
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
+        environment |= dict.fromkeys(POOLS, str(self.threads))
+        environment["TOKENIZERS_PARALLELISM"] = "false"
+        # Threads that spin while they wait for one that has no core take its core: beside two busy
+        # processes on 2 cores a step took 830 ms, and 155 ms with a spin this short.
+        environment.setdefault("GOMP_SPINCOUNT", "100")
+        if package.name not in ("site-packages", "dist-packages"):  # a checkout
+            path = [str(package), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(path)
+        return environment
+
     # ------------------------------------------------------------ inside
 
     def _admit(self, steps: list[Step]) -> None:
@@ -173,16 +187,7 @@ class Runner:
         raise _error(message["error"])
 
     def _start(self) -> subprocess.Popen[str]:
-        package = Path(__file__).resolve().parent.parent.parent
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
-        environment |= dict.fromkeys(POOLS, str(self.threads))
-        environment["TOKENIZERS_PARALLELISM"] = "false"
-        # Threads that spin while they wait for one that has no core take its core: beside two busy
-        # processes on 2 cores a step took 830 ms, and 155 ms with a spin this short.
-        environment.setdefault("GOMP_SPINCOUNT", "100")
-        if package.name not in ("site-packages", "dist-packages"):  # a checkout
-            path = [str(package), *filter(None, [environment.get("PYTHONPATH")])]
-            environment["PYTHONPATH"] = os.pathsep.join(path)
+        environment = self.environment()
         self._words.clear()
 
         def start() -> None:

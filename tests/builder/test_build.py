@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import edgedistill
+import edgedistill.store
 from edgedistill import bundle, report
 
 spec = importlib.util.spec_from_file_location("small", Path(__file__).parent / "small.py")
@@ -51,6 +51,21 @@ def test_what_was_inferred_is_told_first(built):
     assert "text-classification · 3 labels" in done.stderr
     assert "240 train, 90 validation, 90 test rows" in done.stderr
     assert "90 test rows can show a drop of" in done.stderr
+    assert "as transformers' own on up to 16 training rows" in done.stderr
+
+
+def test_an_encoder_that_differs_from_transformers_is_a_warning_in_every_report(built):
+    names, record, _ = built
+    told = edgedistill.store.Store(names["store"])
+    key = next(step["key"] for step in record["steps"] if step["stage"] == "encode")
+    place = told.root / "v1" / "decisions" / f"encoder-{key}.json"
+    assert json.loads(place.read_text())["decision"] == {"difference": None}
+    before = place.read_bytes()
+    told.decide(place.stem, {"difference": "differs from transformers' own in input_ids"})
+    done = small.run(small.command(names, "build", "--json"))
+    place.write_bytes(before)
+    warnings = json.loads(done.stdout)["warnings"]
+    assert "the encoder differs from transformers' own in input_ids" in warnings
 
 
 def test_the_second_build_runs_no_stage_and_gives_the_same_bytes(built):
