@@ -74,7 +74,7 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
     """
     facts, wishes, origin = steps.facts, steps.wishes, student.origin
     told, wish = wishes.of("distill"), wishes.settings("distill")
-    kinds = _made(steps, origin)
+    kinds = tuple(wishes.made(steps.task.MADE))
     losses = wishes.losses(steps.task.LOSSES)
     found = objective.weighed(losses, wish.alpha)
     if control:
@@ -112,16 +112,6 @@ def _alone(losses: Sequence[objective.Told]) -> tuple[objective.Told, ...]:
     told = next((loss for loss in losses if loss.name == "hard_labels"), None)
     values = dict(told.values) if told else {}
     return objective.read({"hard_labels": {**values, "weight": 1.0}})
-
-
-def _made(steps: Steps, origin: Model) -> tuple[str, ...]:
-    kinds = steps.wishes.made(steps.task.MADE)
-    teacher = steps.facts.teacher
-    same = origin.encoder_source.hash == teacher.encoder_source.hash
-    if not same or origin.encoder.get("max_length") != teacher.encoder.get("max_length"):
-        # made rows stand for one another by their place: only kinds made of texts, not of tokens
-        kinds = [kind for kind in kinds if kind != "masked"]
-    return tuple(kinds)
 
 
 def _reads_inside(

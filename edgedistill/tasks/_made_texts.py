@@ -6,7 +6,7 @@ They need no truth: the student learns from the teacher's outputs on them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,21 +27,25 @@ Mix = Callable[["Words", "Words", np.random.Generator], list[str]]
 def masked(
     examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
 ) -> Rows:
-    """Put the mask over 15 % of the pieces, at least one; without a mask token, leave them out."""
-    special = np.array(sorted(encoder.special), dtype=np.int64)
+    """Put the mask over 15 % of the words, at least one; without a mask token, leave them out.
+
+    Words, not pieces: whatever tokenizer reads them, the same words of a row are hidden.
+    """
+    hide = encoder.mask_token or ""
     for chunk in _chunks(len(examples)):
-        for row in encoder.encode_many([examples[index] for index in chunk]):
-            content = np.flatnonzero(~np.isin(row["input_ids"], special))
-            if len(content) < 2:  # nothing would be left to read
-                yield row
-                continue
-            count = max(1, round(SHARE_MASKED * len(content)))
-            hidden = draws.choice(content, size=count, replace=False)
-            if encoder.mask is None:
-                yield {name: np.delete(values, hidden) for name, values in row.items()}
-            else:
-                row["input_ids"][hidden] = encoder.mask
-                yield row
+        made = []
+        for example in (examples[index] for index in chunk):
+            texts = {name: _words(example[name]) for name in encoder.columns}
+            total = sum(len(words.spans) for words in texts.values())
+            hidden: Collection[int] = ()
+            if total > 1:  # else nothing would be left to read
+                count = max(1, round(SHARE_MASKED * total))
+                hidden = set(draws.choice(total, size=count, replace=False).tolist())
+            made.append({})
+            for name, words in texts.items():
+                made[-1][name] = words.without(hidden, hide)
+                hidden = {index - len(words.spans) for index in hidden}
+        yield from encoder.encode_many(made)
 
 
 def joined(
@@ -83,6 +87,15 @@ class Words(NamedTuple):
         if start >= stop:
             return ""
         return self.text[self.spans[start][0] : self.spans[stop - 1][1]]
+
+    def without(self, hidden: Collection[int], instead: str) -> str:
+        """Return the whole text with the words of these numbers replaced."""
+        parts, done = [], 0
+        for index, (start, stop) in enumerate(self.spans):
+            if index in hidden:
+                parts += [self.text[done:start], instead]
+                done = stop
+        return "".join([*parts, self.text[done:]])
 
 
 def _join(first: Words, second: Words, draws: np.random.Generator) -> list[str]:

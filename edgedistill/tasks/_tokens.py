@@ -58,8 +58,9 @@ class TextEncoder:
         }
         added = file.get("added_tokens") or ()
         self.special = frozenset(int(token["id"]) for token in added if token.get("special"))
-        masks = [int(token["id"]) for token in added if token["content"] in ("[MASK]", "<mask>")]
-        self.mask = masks[0] if masks else None
+        masks = [token for token in added if token["content"] in ("[MASK]", "<mask>")]
+        self.mask = int(masks[0]["id"]) if masks else None
+        self.mask_token = str(masks[0]["content"]) if masks else None  # in a text it is one piece
         self.whole = _load(file, folder)  # without truncation
         self._tokenizer = _load(file, folder)
         try:

@@ -99,9 +99,9 @@ def made(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Make unlabelled rows from labelled ones, one per row and kind, already encoded.
 
-    Kinds: masked, joined, halves (after Tang et al., 2019). The texts of the last two depend on the
-    seed alone, not on the tokenizer; masked rows are made of its pieces. A kind
-    that is named twice is made twice, with other draws. Rows stream: kind by kind, in order.
+    Kinds: masked, joined, halves (after Tang et al., 2019). Their texts depend on the seed alone,
+    not on the tokenizer: rows of a teacher and of a student stand for one another by their place.
+    A kind that is named twice is made twice, with other draws. Rows stream: kind by kind, in order.
     """
     for position, kind in enumerate(kinds):
         if kind not in _made_texts.KINDS:

@@ -63,13 +63,13 @@ def test_masking_hides_a_share_and_no_special_token(encoder):
     assert row[0] == plain[0] and row[-1] == plain[-1]
 
 
-def test_masking_leaves_a_text_of_one_piece(encoder):
+def test_masking_leaves_a_text_of_one_word(encoder):
     row = rows_of(encoder, [{"text": "a"}], [0], ["masked"])[0]["input_ids"]
     assert encoder.mask not in row
 
 
-def test_without_a_mask_token_pieces_are_left_out(encoder):
-    encoder.mask = None
+def test_without_a_mask_token_words_are_left_out(encoder):
+    encoder.mask = encoder.mask_token = None
     row = rows_of(encoder, [{"text": "the " * 40}], [0], ["masked"])[0]
     assert len(row["input_ids"]) == 42 - round(SHARE_MASKED * 40)
     assert len(row["token_type_ids"]) == len(row["input_ids"])
@@ -132,9 +132,29 @@ def test_texts_are_made_alike_for_models_with_other_tokenizers(tokenizer_folder,
         seen: list = []
         encode = encoder.encode_many
         monkeypatch.setattr(encoder, "encode_many", lambda e, s=seen, f=encode: s.extend(e) or f(e))
-        rows_of(encoder, examples, [0, 1] * 5, ["joined", "halves"])
-        made.append(seen)
-    assert made[0] == made[1] and len(made[0]) == 20
+        rows_of(encoder, examples, [0, 1] * 5, task.MADE)
+        hidden = encoder.mask_token
+        made.append([{"text": row["text"].replace(hidden, "<hidden>")} for row in seen])
+    assert made[0] == made[1] and len(made[0]) == 10 * len(task.MADE)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_a_masked_word_is_one_piece_for_every_kind_of_tokenizer(tokenizer_folder, kind):
+    folder = tokenizer_folder(kind)
+    encoder = task.open_encoder(folder, task.encoder_settings(folder))
+    text = {"text": "what is the weather like in lisbon, please?"}
+    row = rows_of(encoder, [text], [0], ["masked"])[0]["input_ids"]
+    assert (row == encoder.mask).sum() == max(1, round(SHARE_MASKED * 10))
+
+
+def test_masking_reaches_both_texts_of_a_pair(tokenizer_folder):
+    folder = tokenizer_folder("bert")
+    encoder = task.open_encoder(folder, task.encoder_settings(folder, pair=True))
+    example = {"text": "the " * 20, "text_pair": "money " * 20}
+    rows = rows_of(encoder, [example] * 8, [0] * 8, ["masked"])
+    masks = [row["token_type_ids"][row["input_ids"] == encoder.mask].tolist() for row in rows]
+    assert all(len(one) == round(SHARE_MASKED * 40) for one in masks)
+    assert {0, 1} == {side for one in masks for side in one}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
