@@ -1,0 +1,154 @@
+"""Rank recipes, shapes and settings of distillation: train each, score the int8 file that ships.
+
+    python benchmarks/rank.py --model M --data D --student 2 --student 1 \\
+        --recipe logits --recipe hybrid --vary none --vary distill.dropout=0 --seed 0
+
+One line a combination: scores on validation and test (accuracy of the int8 file, points), its
+control's (the same on labels alone) with --control, and the minutes of training. Rank by
+validation; the test column is for the report. Everything lies in the store: a second run of the
+same command trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from edgedistill import job as jobs
+from edgedistill import planner, plugins
+from edgedistill.builder.opening import open_job
+from edgedistill.builder.prepare import prepare
+from edgedistill.data import arrays
+from edgedistill.records import Artifact, Candidate, Source, Step
+from edgedistill.store import keys
+from edgedistill.store.runner import Runner
+
+COLUMNS = ("student", "recipe", "varied", "seed", "role", "validation", "test", "gap", "steps",
+           "minutes", "MB")  # fmt: skip
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--model", required=True)
+@click.option("--data", required=True)
+@click.option("--target", default="phone")
+@click.option("--student", multiple=True, default=("2",))
+@click.option("--recipe", multiple=True, default=("logits",))
+@click.option("--vary", multiple=True, default=("none",), help="settings, comma between: a=1,b=2")
+@click.option("--seed", multiple=True, type=int, default=(0,))
+@click.option("--control", is_flag=True, help="train each one's twin on the labels alone too")
+@click.option("--threads", type=int, default=None)
+@click.option("--json", "as_json", is_flag=True)
+def main(**told: Any) -> None:
+    """Train and score every combination, in the order given."""
+    if not told["as_json"]:
+        print(_line(COLUMNS))
+    for student in told["student"]:
+        for recipe in told["recipe"]:
+            for vary in told["vary"]:
+                for seed in told["seed"]:
+                    for found in _combination(told, student, recipe, vary, seed):
+                        text = json.dumps(found) if told["as_json"] else _line(found.values())
+                        print(text, flush=True)
+
+
+def _combination(
+    told: dict[str, Any], student: str, recipe: str, vary: str, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the row of one combination, and its control's."""
+    settings = [
+        ("model.path", told["model"]),
+        ("data.path", told["data"]),
+        ("student.shapes", student),
+        ("distill.recipe", recipe),
+        ("run.seed", seed),
+    ]
+    if told["threads"]:
+        settings.append(("run.threads", told["threads"]))
+    if vary != "none":
+        settings += [
+            (name, value) for name, _, value in (v.partition("=") for v in vary.split(","))
+        ]
+    job = jobs.make({}, settings, target=told["target"])
+    opened = open_job(job)
+    prepared = prepare(job, opened.target, opened.store)
+    plan = planner.propose(job, opened.target, prepared.facts)
+    roles = {"candidate": "student", "control": "control"} if told["control"] else {
+        "candidate": "student"
+    }  # fmt: skip
+    with Runner(opened.store.root, threads=prepared.facts.host.threads) as runner:
+        for row in plan.rows():
+            if row.role in roles and row.scheme != "none" and row.training is not None:
+                yield _row(row, runner, student, recipe, vary, seed, roles[row.role])
+
+
+def _row(
+    row: Candidate,
+    runner: Runner,
+    student: str,
+    recipe: str,
+    vary: str,
+    seed: int,
+    role: str,
+) -> dict[str, Any]:
+    assert row.training is not None
+    began = time.monotonic()
+    runner.run([row.validation, row.test], _quiet)
+    training = _artifact(runner, row.training)
+    graph = _artifact(runner, row.graph)
+    print(f"# {row.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    validation = _score(runner, row.validation)
+    facts = training.facts
+    gap = facts.get("train_score")
+    return {
+        "student": student,
+        "recipe": recipe,
+        "varied": vary,
+        "seed": seed,
+        "role": role,
+        "validation": round(validation, 2),
+        "test": round(_score(runner, row.test), 2),
+        "gap": round(gap - facts["best"]["score"], 2) if gap is not None else None,
+        "steps": facts["steps"],
+        "minutes": round(training.seconds / 60, 1),
+        "MB": round((graph.path / "model.onnx").stat().st_size / 1e6, 1),
+    }
+
+
+def _artifact(runner: Runner, step: Step | Source) -> Artifact:
+    assert isinstance(step, Step)
+    return next(each for each in runner.run([step], _quiet) if each.key == keys.key(step))
+
+
+def _score(runner: Runner, step: Step) -> float:
+    """Score evaluated outputs by the task's first metric, in points."""
+    task: Any = plugins.find("tasks", step.settings.get("task") or _task(step))
+    found = arrays.Arrays(_artifact(runner, step).path)
+    truth = found.stacked("truth")
+    sums = task.statistics(found.stacked("logits"), truth, task.METRICS[0]).sum(axis=0)
+    return float(task.score(sums, task.METRICS[0]))
+
+
+def _task(step: Step) -> str:
+    rows = step.inputs["rows.0"]
+    assert isinstance(rows, Step)
+    return str(rows.settings["task"])
+
+
+def _quiet(event: Any) -> None:
+    """Say nothing: the table is the output."""
+
+
+def _line(cells: Any) -> str:
+    widths = (12, 10, 30, 4, 8, 10, 6, 6, 6, 7, 5)
+    return "  ".join(
+        f"{'-' if c is None else c!s:<{w}}" for c, w in zip(cells, widths, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    main()
