@@ -39,7 +39,7 @@ class DataSpec:
     train: str | None = setting(None, "file of the training rows")
     validation: str | None = setting(None, "file of the validation rows")
     test: str | None = setting(None, "file of the test rows")
-    unlabelled: str | None = setting(None, "file of rows without labels (not yet)")
+    unlabelled: str | None = setting(None, "file of rows without labels")
     text: str | None = setting(None, "column of the text")
     text_pair: str | None = setting(None, "column of the second text")
     image: str | None = setting(None, "column of the image")
@@ -250,8 +250,6 @@ def _can(job: Job) -> None:
         raise JobError("student 'static': static embeddings are not built yet; name layers (2)")
     if job.model.teachers:
         raise JobError("model.teachers: several teachers are not built yet; name one as the model")
-    if job.data.unlabelled:
-        raise JobError("data.unlabelled: rows without labels are not built yet")
 
 
 def _known(tables: Mapping[str, Any], place: str) -> None:

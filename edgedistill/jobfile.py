@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
 
 PATHS = {  # what a job file may name by its place: section, names, and how a file's name must end
     "model": (("path",), ""),
-    "data": (("path", "train", "validation", "test"), ""),
+    "data": (("path", "train", "validation", "test", "unlabelled"), ""),
     "task": (("name",), ".py"),
     "distill": (("recipe",), ".toml"),
     "quantize": (("schemes",), ".py"),

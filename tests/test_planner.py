@@ -87,6 +87,40 @@ def test_no_path_leads_from_test_into_a_stage_that_fits(head):
     assert fitted and all("train" in sources(step, "rows") for step in fitted)
 
 
+MORE = {
+    "rows": {"train": 640, "validation": 50, "test": 50, "unlabelled": 320},
+    "splits": {
+        name: Source("rows", name[0] * 64, Path(name), name)
+        for name in ("train", "validation", "test", "unlabelled")
+    },
+}
+
+
+def test_unlabelled_rows_reach_the_student_through_the_teacher_and_never_the_control():
+    made = plan(known=MORE, settings={"distill.made": "joined", "distill.epochs": 100})
+    row = next(row for row in made.candidates if row.role == "candidate")
+    inputs = row.training.inputs
+    read = [(sources(inputs[f"train.{n}"], "rows"), inputs[f"train.{n}"].settings["made"])
+            for n in range(4)]  # fmt: skip
+    assert read == [
+        ({"train"}, []),
+        ({"unlabelled"}, []),
+        ({"train"}, ["joined"]),
+        ({"unlabelled"}, ["joined"]),
+    ]
+    for n in range(4):
+        assert inputs[f"labels.{n}"].inputs["rows.0"] is inputs[f"train.{n}"]
+    assert row.training.settings["steps"] == 100 * (640 + 320) * 2 // 64
+    control = next(each for each in made.beside if each.role == "control").training
+    assert sources(control, "rows") == {"train", "validation"}
+    assert control.settings["steps"] == row.training.settings["steps"]
+    for step in steps_of(made.rows()):
+        if "unlabelled" in sources(step, "rows"):
+            assert step.stage not in ("finetune",), step
+        if step.stage == "quantize":
+            assert sources(step.inputs["train.0"], "rows") == {"train"}, "never calibrated on"
+
+
 def test_default_students_are_a_third_and_a_half_of_the_layers():
     made = plan()
     assert [row.name for row in made.candidates] == [

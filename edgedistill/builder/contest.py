@@ -164,10 +164,10 @@ def _label_seconds(course: Course, step: Step) -> float:
     """Estimate a labelling from what the same rows cost the teacher's graph, one by one."""
     if course.store.find(step) is not None:
         return 0.0
-    rows = course.facts.rows["train"]
     source = step.inputs["rows.0"]
-    made = len(source.settings["made"]) if isinstance(source, Step) else 0
-    return rows * max(1, made) * _row_seconds(course) / 2
+    assert isinstance(source, Step)
+    rows = course.facts.rows[course.facts.split_of(source)]
+    return rows * max(1, len(source.settings["made"])) * _row_seconds(course) / 2
 
 
 def _so_far(held: _Contest) -> Choice:

@@ -145,7 +145,7 @@ def _course(
                 progress=progress,
                 scratch=scratch,
                 started=started,
-                about=narrate.about(plan, prepared.facts.rows),
+                about=narrate.about(plan, prepared.facts),
             )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

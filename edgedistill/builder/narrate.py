@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedistill.builder.course import steps_of
+from edgedistill.planner import Facts
 from edgedistill.records import Candidate, Plan, Source, Step
 from edgedistill.store import keys
 
 
-def about(plan: Plan, rows: Mapping[str, int]) -> dict[str, str]:
-    """Return a line a step, by its key; `rows` counts those of each split."""
+def about(plan: Plan, facts: Facts) -> dict[str, str]:
+    """Return a line a step, by its key."""
     told: dict[str, str] = {}
-    splits = {id(thing): name for name, thing in _sources(plan).items()}
     for row in plan.rows():
         for step in steps_of([row]):
-            told.setdefault(keys.key(step), _line(step, row, splits, rows))
+            told.setdefault(keys.key(step), _line(step, row, facts))
     return told
 
 
-def _line(step: Step, row: Candidate, splits: Mapping[int, str], rows: Mapping[str, int]) -> str:
+def _line(step: Step, row: Candidate, facts: Facts) -> str:
     words = SAID.get(step.stage)
-    return words(step, row, splits, rows) if words else step.stage
+    return words(step, row, facts) if words else step.stage
 
 
 def _bare(row: Candidate) -> str:
@@ -30,28 +30,34 @@ def _bare(row: Candidate) -> str:
     return row.name.partition(" fp32")[0].partition(" int8")[0]
 
 
-def _encode(step: Step, row: Candidate, splits: Mapping[int, str], rows: Mapping[str, int]) -> str:
+def _encode(step: Step, row: Candidate, facts: Facts) -> str:
     made = step.settings["made"]
-    name = splits.get(id(step.inputs["rows.0"]), "rows")
+    name = facts.split_of(step)
+    count = facts.rows.get(name, 0)
     if made:
-        return f"make {len(made)} rows of each of {rows.get(name, 0):,} ({', '.join(made)})"
-    return f"{rows.get(name, 0):,} {name} rows"
+        kinds = ", ".join(made)
+        return f"make {len(made)} rows of each of {count:,} {_words(name)} rows ({kinds})"
+    return f"{count:,} {_words(name)} rows"
 
 
-def _label(step: Step, row: Candidate, splits: Mapping[int, str], rows: Mapping[str, int]) -> str:
-    source = step.inputs["rows.0"]
-    made = isinstance(source, Step) and source.settings["made"]
-    return f"the teacher's logits on {'made' if made else 'training'} rows"
-
-
-def _evaluate(
-    step: Step, row: Candidate, splits: Mapping[int, str], rows: Mapping[str, int]
-) -> str:
+def _label(step: Step, row: Candidate, facts: Facts) -> str:
     source = step.inputs["rows.0"]
     assert isinstance(source, Step)
-    name = splits.get(id(source.inputs["rows.0"]), "rows")
-    count = min(step.settings["rows"] or rows.get(name, 0), rows.get(name, 0))
-    return f"{row.name} on {count:,} {name} rows"
+    made, name = source.settings["made"], facts.split_of(source)
+    of = "training" if name == "train" else _words(name)
+    return f"the teacher's logits on {f'rows made of {of}' if made else of} rows"
+
+
+def _evaluate(step: Step, row: Candidate, facts: Facts) -> str:
+    source = step.inputs["rows.0"]
+    assert isinstance(source, Step)
+    name = facts.split_of(source)
+    whole = facts.rows.get(name, 0)
+    return f"{row.name} on {min(step.settings['rows'] or whole, whole):,} {_words(name)} rows"
+
+
+def _words(split: str) -> str:
+    return split.replace("_", " ")
 
 
 def _origin(step: Step) -> str:
@@ -94,15 +100,3 @@ SAID: Mapping[str, Any] = {
         f"{_bare(row)}{_untrained(step, row)} by {step.settings['scheme']}"
     ),
 }
-
-
-def _sources(plan: Plan) -> dict[str, Source]:
-    """Return the split that each source of rows is, as the baseline reads them."""
-    found: dict[str, Source] = {}
-    evaluated = {"train": plan.baseline.train, "validation": plan.baseline.validation}
-    evaluated["test"] = plan.baseline.test
-    for name, step in evaluated.items():
-        encoded = step.inputs["rows.0"] if step else None
-        if isinstance(encoded, Step) and isinstance(encoded.inputs["rows.0"], Source):
-            found[name] = encoded.inputs["rows.0"]
-    return found

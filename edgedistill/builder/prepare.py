@@ -316,7 +316,7 @@ class _About:
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         data, facts = self.data, self.facts
-        order = ("train", "validation", "test")
+        order = [name for name in split.SPLITS if name in facts.rows]
         rows = ", ".join(f"{facts.rows[name]:,} {name}" for name in order)
         columns = " + ".join(f"'{data.columns[c]}'" for c in data.columns if c != "label")
         shown = facts.labels[:4]

@@ -13,7 +13,7 @@ from edgedistill.data.tables import Table
 from edgedistill.errors import DataError, nearest
 from edgedistill.job import DataSpec
 
-SPLIT_NAMES = {**imagesets.NPZ_SPLITS, "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+SPLIT_NAMES = {**imagesets.NPZ_SPLITS, "unsupervised": "unlabelled"}  # as public sets call it
 SHARD = re.compile(r"(?P<stem>.+?)(?P<shard>-\d{5}-of-\d{5})?")
 PAPERS = ("readme", "license", "licence", "citation", "dataset_info", "state", "dataset_dict")
 
@@ -89,7 +89,8 @@ def _folder(folder: Path, name: str, encoding: str | None) -> Found:
         folder_of_images = path.is_dir() and (
             imagesets.is_labelled_folder(path) or ours == "unlabelled"
         )
-        if ours and (path.suffix.lower() in tables.READERS or folder_of_images):
+        lines = path.suffix.lower() == tables.LINES and ours == "unlabelled"
+        if ours and (path.suffix.lower() in tables.READERS or lines or folder_of_images):
             splits.setdefault(ours, []).append(path)
     if splits:
         found = {ours: _parts(ours, paths, encoding) for ours, paths in splits.items()}
@@ -131,6 +132,8 @@ def _single(path: Path, encoding: str | None, *, flat: bool) -> Table:
     if not path.is_dir():
         if path.suffix.lower() == ".npz":
             return imagesets.read_npz(path)["train"]
+        if flat and path.suffix.lower() == tables.LINES:
+            return tables.read_lines(path, encoding=encoding)
         return tables.read(path, encoding=encoding)
     if flat and not imagesets.is_labelled_folder(path):
         return imagesets.read_flat(path)

@@ -34,7 +34,7 @@ def local(name: str | Path, error: type[UserError]) -> Path | None:
 
 
 _FILE_SUFFIXES = frozenset(
-    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".npz", ".onnx", ".toml")
+    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".npz", ".onnx", ".toml", ".txt")
 )
 
 

@@ -21,6 +21,8 @@ NPZ_SPLITS = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from edgedistill import plugins
 from edgedistill.data import drafts as rows_of
-from edgedistill.data import images, infer, split
+from edgedistill.data import images, infer, split, unlabelled
 from edgedistill.data.drafts import Draft
 from edgedistill.data.finding import Found, find
 from edgedistill.data.split import DataSet, Split
@@ -31,12 +31,13 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
     roles = _columns(found, spec, task)
     kind = "image" if "image" in roles else "text"
     found, warnings = _without_blank_test(found, roles["label"])
+    found, notes = _fitted(found, roles)
     drop = spec.bad_rows == "drop"
     given = {
         name: rows_of.look(table, roles, drop=drop, labelled=name != "unlabelled")
         for name, table in found.tables.items()
     }
-    warnings += [line for draft in given.values() for line in draft.warnings]
+    warnings += [*notes, *(line for draft in given.values() for line in draft.warnings)]
     drafts = rows_of.complete(given)
     whole = len(given) == len(drafts)  # else train is what the cut left of the given rows
     origin = {
@@ -45,6 +46,7 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
         if name in drafts
     }
     drafts, unknown = rows_of.known_labels(drafts, origin, drop=drop)
+    drafts, twice = unlabelled.unseen(drafts)
     overlap = split.overlap({name: draft.keys for name, draft in drafts.items()})
     data = DataSet(
         name=found.name,
@@ -56,19 +58,36 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
         preview=_preview(drafts["train"]),
         overlap=overlap,
     )
-    return replace(data, warnings=(*warnings, *unknown, *_remarks(data, drafts)))
+    return replace(data, warnings=(*warnings, *unknown, *twice, *_remarks(data, drafts)))
 
 
 def _columns(found: Found, spec: DataSpec, task: str | None) -> dict[str, str]:
     if "train" not in found.tables:
         has = ", ".join(table.place for table in found.tables.values())
-        raise DataError(f"no training rows: '{found.name}' has {has}, but no train split")
+        raise DataError(
+            f"no training rows: '{found.name}' has {has}, but no train split"
+            + _alone(set(found.tables))
+        )
     for table in found.tables.values():
         if not len(table):
             raise DataError(f"'{found.name}': {table.place} holds no rows")
     kind = plugins.find("tasks", task).EXAMPLES if task in plugins.names("tasks") else None
     told = {role: getattr(spec, role) for role in infer.ROLES}
     return infer.columns(found.tables["train"], told, kind=kind)
+
+
+def _alone(names: set[str]) -> str:
+    if names != {unlabelled.NAME}:
+        return ""
+    return "; rows without labels alone are not enough yet: control and score need labels"
+
+
+def _fitted(found: Found, roles: Mapping[str, str]) -> tuple[Found, list[str]]:
+    """Bring the rows without labels to the columns of the others."""
+    if unlabelled.NAME not in found.tables:
+        return found, []
+    table, notes = unlabelled.fitted(found.tables[unlabelled.NAME], roles)
+    return replace(found, tables={**found.tables, unlabelled.NAME: table}), notes
 
 
 def _without_blank_test(found: Found, label: str) -> tuple[Found, list[str]]:

@@ -22,6 +22,7 @@ from edgedistill.errors import DataError, MissingPackage, from_os_error, nearest
 SEPARATORS = (",", "\t", ";", "|")
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1251", "koi8-r", "shift_jis", "euc-jp",
              "euc-kr", "gb18030", "big5")  # fmt: skip
+LINES = ".txt"  # one text a line: for rows without labels alone
 SNIFFED = 50  # records that are looked at to find the separator
 LONGEST_CELL = 2**27  # characters; csv's own limit of 2**17 is less than a long document
 
@@ -53,6 +54,15 @@ def read(path: Path, *, encoding: str | None = None) -> Table:
     if not len(table):
         raise DataError(f"'{path}' holds no rows")
     return table
+
+
+def read_lines(path: Path, *, encoding: str | None = None) -> Table:
+    """Read a file of texts, one a line; empty lines are none. Raises `DataError`."""
+    try:
+        lines = [line.strip() for line in io.StringIO(_text(path, encoding), newline=None)]
+    except OSError as error:
+        raise from_os_error(error, f"reading the rows of '{path.name}'") from None
+    return Table(path.name, {"text": [line for line in lines if line]}, path.parent)
 
 
 def joined(tables: Sequence[Table]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgedistill.records import Shape, Source
+from edgedistill.records import Shape, Source, Step
 from edgedistill.train.recipe import Recipe
 
 
@@ -49,3 +49,7 @@ class Facts:
     recipe: Recipe
     students: Mapping[str, Model] = field(default_factory=dict)  # by the path that named them
     starter: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings by stage
+
+    def split_of(self, encoded: Step) -> str:
+        """Name the split whose rows a step encodes."""
+        return next(n for n, source in self.splits.items() if source == encoded.inputs["rows.0"])

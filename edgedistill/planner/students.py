@@ -88,13 +88,10 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         "train.0": steps.encode("train", origin),
     }
     if any(loss.plugin.READS_TEACHER for loss in found):
-        inputs["labels.0"] = steps.label(steps.encode("train", facts.teacher))
-        if kinds:
-            inputs["train.1"] = steps.encode("train", origin, made=kinds)
-            inputs["labels.1"] = steps.label(steps.encode("train", facts.teacher, made=kinds))
+        inputs |= _labelled(steps, origin, kinds)
         if _reads_inside(steps, student, found, wish.temperature):
             inputs["teacher.0"] = steps.teacher
-    rows = facts.rows["train"] * (1 + len(kinds))
+    rows = sum(facts.rows[split] for split in _read(steps)) * (1 + len(kinds))
     return steps.step(
         "distill",
         inputs,
@@ -105,6 +102,22 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         steps=pace.steps(rows, epochs=wishes.planned("distill").epochs, batch=wish.batch),
         encoder=origin.encoder,
     )
+
+
+def _read(steps: Steps) -> tuple[str, ...]:
+    """Name the splits that a student reads: the training rows, and those without labels."""
+    return ("train", *(name for name in ("unlabelled",) if name in steps.facts.splits))
+
+
+def _labelled(steps: Steps, origin: Model, kinds: tuple[str, ...]) -> dict[str, Step]:
+    """Return all rows that the teacher answers for, the made ones too, with its answers."""
+    inputs = {}
+    teacher = steps.facts.teacher
+    parts = [(split, made) for made in dict.fromkeys(((), kinds)) for split in _read(steps)]
+    for index, (split, made) in enumerate(parts):
+        inputs[f"train.{index}"] = steps.encode(split, origin, made=made)
+        inputs[f"labels.{index}"] = steps.label(steps.encode(split, teacher, made=made))
+    return inputs
 
 
 def _alone(losses: Sequence[objective.Told]) -> tuple[objective.Told, ...]:
