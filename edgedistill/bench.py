@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import numpy as np
 from edgedistill import bundle
 from edgedistill import target as targets
 from edgedistill.bundle import gate
-from edgedistill.errors import ModelError, UsageError
+from edgedistill.errors import ModelError, UsageError, from_os_error
 from edgedistill.graph.session import DEFAULT
 from edgedistill.measure import sample, session
 from edgedistill.progress import silent
@@ -21,6 +22,7 @@ from edgedistill.records import Measured, Progress
 
 LENGTH = 16  # of an open dimension that is not the batch, where nothing says more
 RUNS = 48
+INTEGERS = (100, 2)  # made ones are below
 MOST_NUMBERS = 100_000_000  # in one input: an open .onnx can ask for anything
 
 
@@ -110,7 +112,8 @@ def _of_graph(path: Path, name: str, folder: Path) -> session.Subject:
 def made_inputs(path: Path) -> list[dict[str, np.ndarray]]:
     """Make inputs for a graph from what it declares: batch 1, other open dimensions 16.
 
-    Integers are small, masks are ones, the rest is drawn evenly from [0, 1).
+    Integers are small (0 and 1 where the graph takes no others: a tiny vocabulary), masks are ones,
+    the rest is drawn evenly from [0, 1).
     """
     import onnxruntime
 
@@ -122,8 +125,15 @@ def made_inputs(path: Path) -> list[dict[str, np.ndarray]]:
         raise ModelError(
             f"'{name}' can't be loaded by onnxruntime: {bundle.printable(first, 500)}"
         ) from None
-    draws = np.random.default_rng(0)
-    return [{each.name: _made(each, draws, path) for each in opened.get_inputs()} for _ in range(4)]
+    for most in INTEGERS:
+        draws, ports = np.random.default_rng(0), opened.get_inputs()
+        made = [{each.name: _made(each, draws, path, most) for each in ports} for _ in range(4)]
+        try:
+            opened.run(None, made[0])
+        except Exception:  # the probe's words tell, where no integers do
+            continue
+        break
+    return made
 
 
 KINDS: Mapping[str, Any] = {
@@ -138,7 +148,7 @@ KINDS: Mapping[str, Any] = {
 }
 
 
-def _made(port: Any, draws: np.random.Generator, path: Path) -> np.ndarray:
+def _made(port: Any, draws: np.random.Generator, path: Path, most: int) -> np.ndarray:
     kind = KINDS.get(port.type)
     if kind is None:
         raise ModelError(f"{_port(path, port)} is of type {port.type}, which can't be made")
@@ -154,7 +164,7 @@ def _made(port: Any, draws: np.random.Generator, path: Path) -> np.ndarray:
         return np.ones(shape, kind)
     if "type" in port.name:
         return np.zeros(shape, kind)
-    return draws.integers(1, 100, shape).astype(kind)
+    return draws.integers(int(most > 2), most, shape).astype(kind)
 
 
 def _port(path: Path, port: Any) -> str:
@@ -162,12 +172,14 @@ def _port(path: Path, port: Any) -> str:
 
 
 def rows(measured: Measured) -> list[dict[str, Any]]:
-    """Return the figures as plain rows, the baseline first."""
+    """Return the figures as plain rows, the baseline first, named as in report.json."""
     import dataclasses
 
-    return [
-        {"name": name, **dataclasses.asdict(figures)} for name, figures in measured.figures.items()
-    ]
+    made = []
+    for name, figures in measured.figures.items():
+        plain = dataclasses.asdict(figures)
+        made.append({"name": name, "latency_ms": plain.pop("latency"), **plain})
+    return made
 
 
 def table(measured: Measured) -> list[str]:
@@ -188,3 +200,58 @@ def table(measured: Measured) -> list[str]:
             f"{one.load_ms or 0:>6.0f} ms{steady}"
         )
     return lines
+
+
+def compare(before: Path, after: Path) -> list[str]:
+    """Tell two measurements (files of --json) side by side, row by row of the same name.
+
+    Ratios are of p90, with the furthest ends of both intervals; the yardstick's own ratios stand
+    below, since two runs are two moments and perhaps two machines. Raises `UsageError`.
+    """
+    one, other = _measurement(before), _measurement(after)
+    shared = [name for name in one["rows"] if name in other["rows"]]
+    if not shared:
+        raise UsageError(
+            f"no row of '{bundle.printable(before.name)}' is in '{bundle.printable(after.name)}': "
+            f"{', '.join(map(bundle.printable, one['rows']))} against "
+            f"{', '.join(map(bundle.printable, other['rows']))}"
+        )
+    width = max(12, *(len(name) for name in shared)) + 2
+    lines = [f"{'':<{width}}{'p90 before':>12}{'p90 after':>12}{'ratio':>8}"]
+    for name in shared:
+        old, new = one["rows"][name], other["rows"][name]
+        low, high = new["p90_low"] / old["p90_high"], new["p90_high"] / old["p90_low"]
+        said = "" if low <= 1 <= high else ("  slower" if low > 1 else "  faster")
+        lines.append(
+            f"{bundle.printable(name):<{width}}{old['p90']:>9.3g} ms{new['p90']:>9.3g} ms"
+            f"{new['p90'] / old['p90']:>8.2f} ({low:.2f} to {high:.2f}){said}"
+        )
+    host = ", ".join(
+        f"{name} {other['yardstick'][name] / one['yardstick'][name]:.2f}"
+        for name in one["yardstick"]
+    )
+    return [*lines, f"the yardstick, after over before: {host}"]
+
+
+def _measurement(path: Path) -> dict[str, Any]:
+    """Read what `bench --json` printed: latencies by row, and the yardstick."""
+    wrong = UsageError(
+        f"'{bundle.printable(path)}' is no measurement: expected what bench --json printed"
+    )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        rows = {row["name"]: row["latency_ms"] for row in told["rows"] if row["latency_ms"]}
+        numbers = {
+            name: {each: float(row[each]) for each in ("p90", "p90_low", "p90_high")}
+            for name, row in rows.items()
+        }
+        yardstick = {name: float(value) for name, value in told["yardstick"].items()}
+    except OSError as error:
+        raise from_os_error(error, "reading a measurement") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise wrong from None
+    if not numbers or not all(
+        x > 0 for row in (*numbers.values(), yardstick) for x in row.values()
+    ):
+        raise wrong
+    return {"rows": numbers, "yardstick": yardstick}

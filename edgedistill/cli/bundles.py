@@ -46,9 +46,15 @@ def check(bundle: Path, limits: tuple[str, ...], shape: str, **flags: Any) -> No
 
 
 @click.command()
-@click.argument("what", nargs=-1, required=True, metavar="SUITE | BUNDLE | FILE.onnx ...")
+@click.argument("what", nargs=-1, metavar="SUITE | BUNDLE | FILE.onnx ...")
 @ON_DEVICE
-@click.option("--compare", nargs=2, metavar="A B", help="Two measurements (--json) to compare.")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A B",
+    help="Two measurements (files of --json) to compare.",
+)
 @TARGET
 @click.option("--seconds", type=click.FloatRange(0.5, 3600), help="Budget.")
 @STORE
@@ -58,8 +64,13 @@ def bench(what: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     from edgedistill import bench as benches
     from edgedistill import suites
 
-    if flags.pop("compare", None):
-        raise UsageError("bench --compare is not built yet: name both in one run instead")
+    pair = flags.pop("compare", None)
+    if bool(pair) == bool(what):
+        raise UsageError("bench takes a suite, bundles or .onnx files, or --compare A B alone")
+    if pair:
+        lines = benches.compare(*pair)
+        _lines([json.dumps({"lines": lines})] if as_json else lines)
+        return
     store = flags.pop("store")
     paths = [Path(each).expanduser() for each in what]
     with Printer() as printer:

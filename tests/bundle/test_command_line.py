@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill import bundle, cli
 from edgedistill.bundle import Contents
@@ -195,3 +198,58 @@ def test_a_graph_with_its_weights_beside_it_is_described(command, wrong: Path):
     code, out, err = command("inspect", "outside.onnx", "--json")
     assert code == 0, err
     assert json.loads(out)["nodes"] > 0
+
+
+def table_of(path: Path, entries: int) -> Path:
+    """Write a graph that looks pieces up in a table of few entries."""
+    ports = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])]
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", "length", 4])
+    table = numpy_helper.from_array(np.ones((entries, 4), np.float32), "table")
+    node = helper.make_node("Gather", ["table", "input_ids"], ["out"])
+    model = helper.make_model(
+        helper.make_graph([node], "g", ports, [out], [table]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_bench_measures_a_graph_of_a_tiny_vocabulary_and_two_runs_compare(command, tmp_path):
+    graph = table_of(tmp_path / "tiny.onnx", 3)
+    code, out, err = command("bench", graph, "--seconds", 0.5, "--json")
+    assert code == 0, err
+    row = json.loads(out)["rows"][0]
+    assert row["latency_ms"]["p90"] > 0 and row["failed"] is None
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    before.write_text(out)
+    told = json.loads(out)
+    for name in ("p90", "p90_low", "p90_high"):
+        told["rows"][0]["latency_ms"][name] *= 100
+    after.write_text(json.dumps(told))
+    code, said, _ = command("bench", "--compare", before, after)
+    assert code == 0 and " 100.00 " in said and "slower" in said and "the yardstick" in said
+    assert "slower" not in command("bench", "--compare", before, before)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "is no measurement"),
+        ("[1", "is no measurement"),
+        ('{"rows": [], "yardstick": {}}', "is no measurement"),
+        (None, "no such file while reading"),
+    ],
+)
+def test_compare_refuses_what_is_no_measurement(command, tmp_path, text, words):
+    path = tmp_path / "x.json"
+    if text is not None:
+        path.write_text(text)
+    code, _, err = command("bench", "--compare", path, path)
+    assert code == 2 and words in err and len(err.splitlines()) == 1
+
+
+def test_bench_takes_models_or_a_comparison(command):
+    for line in (("bench",), ("bench", "x.onnx", "--compare", "a", "b")):
+        code, _, err = command(*line)
+        assert code == 2 and "--compare A B alone" in err
