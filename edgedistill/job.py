@@ -21,14 +21,14 @@ from edgedistill.settings import coerce, names, plain, setting
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The teacher: where it is, and whether it still needs its head."""
+    """The teacher (the first of several): where it is, and whether it still needs its head."""
 
     path: Any = setting(None, "folder, hub id, or a live model")
     revision: str | None = setting(None, "of a hub id")
     finetune: str = setting(
         "auto", "train a head first: when it has none", choices=("auto", "never", "always")
     )
-    teachers: tuple[str, ...] = setting((), "several teachers (not yet)")
+    teachers: tuple[str, ...] = setting((), "teachers beside it: folders, hub ids")
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,8 @@ def _can(job: Job) -> None:
         raise JobError(f"prune.kind '{job.prune.kind}': pruning is not built yet; only 'none'")
     if "static" in job.student.shapes:
         raise JobError("student 'static': static embeddings are not built yet; name layers (2)")
-    if job.model.teachers:
-        raise JobError("model.teachers: several teachers are not built yet; name one as the model")
+    if job.model.teachers and job.model.path is None:
+        raise JobError("model.teachers are those beside the first: name that with --model")
 
 
 def _known(tables: Mapping[str, Any], place: str) -> None:

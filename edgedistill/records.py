@@ -79,6 +79,22 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """One of those whose logits are averaged, and what it is held against rows by.
+
+    The first is the baseline: the model whose shape the students take.
+    """
+
+    name: str
+    hash: str  # of its source
+    weight: float
+    labels: tuple[str, ...]  # in the order of its outputs
+    train: Step  # on a sample of the training rows
+    validation: Step
+    role: str = "teacher"
+
+
+@dataclass(frozen=True)
 class Plan:
     """The candidates in the order in which they will be trained, and the rows beside them."""
 
@@ -86,10 +102,15 @@ class Plan:
     candidates: tuple[Candidate, ...]  # the teacher in int8 and the students in int8
     beside: tuple[Candidate, ...]  # student_fp32 and control of each shape; run for the chosen one
     notes: tuple[str, ...] = ()
+    teachers: tuple[Teacher, ...] = ()  # all of them, the baseline's model first
 
     def rows(self) -> tuple[Candidate, ...]:
         """Return all rows, the baseline first."""
         return (self.baseline, *self.candidates, *self.beside)
+
+    def everyone(self) -> tuple[Candidate | Teacher, ...]:
+        """Return all whose steps may run: the rows, then the teachers beside the baseline."""
+        return (*self.rows(), *self.teachers[1:])
 
 
 # ---------------------------------------------------------------- what was measured

@@ -293,6 +293,63 @@ def test_a_live_teacher_stands_by_where_a_loss_reads_inside_of_it(tmp_path):
         plan(settings={"distill.losses": {str(loss): {"weight": 1}}})
 
 
+# ---------------------------------------------------------------- several teachers
+
+
+def beside(name="other", tokenizer="f", **changes):
+    told = facts().teacher
+    return dataclasses.replace(
+        told,
+        source=Source("model", name[0] * 64, Path(name), name),
+        encoder_source=Source("encoder", tokenizer * 64, Path(tokenizer), name),
+        labels=("b", "a"),
+        **changes,
+    )
+
+
+def test_each_teacher_reads_the_rows_in_its_own_encoding():
+    other, like = beside(), beside("like", tokenizer="e")
+    made = plan(known={"further": (other, like)}, settings={"label.weights": "2,1,1"})
+    assert [one.weight for one in made.teachers] == [2, 1, 1]
+    assert [one.labels for one in made.teachers] == [("a", "b"), ("b", "a"), ("b", "a")]
+    for step in steps_named(made, "label"):
+        rows = [step.inputs[f"rows.{index}"] for index in range(3)]
+        assert [step.inputs[f"teacher.{index}"].name for index in range(3)] == [
+            "teacher",
+            "other",
+            "like",
+        ]
+        assert rows[0] is rows[2] and rows[0] is not rows[1]
+        assert rows[1].settings["made"] == rows[0].settings["made"]
+        assert rows[1].inputs["rows.0"] is rows[0].inputs["rows.0"]
+    held = [one.train.settings["rows"] for one in made.teachers]
+    assert held == [256, 256, 256]
+    assert {keys.key(one.validation) for one in made.teachers} <= {
+        keys.key(step) for step in steps_of(made.everyone())
+    }
+    for step in steps_of(made.everyone()):
+        if "test" in sources(step, "rows"):
+            assert step.stage in ("encode", "evaluate")
+
+
+@pytest.mark.parametrize("weights", ["1", "1,1,1", "0,0"])
+def test_weights_must_be_one_a_teacher(weights):
+    with pytest.raises(JobError, match=r"weights for 2 teachers, or none above 0"):
+        plan(known={"further": (beside(),)}, settings={"label.weights": weights})
+
+
+def test_losses_that_read_inside_read_the_first_teacher_and_say_so(tmp_path):
+    loss = tmp_path / "hidden.py"
+    loss.write_text(
+        "from edgedistill.losses.soft_labels import *\n"
+        "def needs(settings, student_shape, teacher_shape):\n    return ('hidden.1',)\n"
+    )
+    told = {"distill.losses": {str(loss): {"weight": 1}}}
+    made = plan(known={"further": (beside(),)}, allow_code=True, settings=told)
+    assert any("read the first alone, 'teacher'" in note for note in made.notes)
+    assert not any("read the first" in note for note in plan(known={"further": (beside(),)}).notes)
+
+
 # ---------------------------------------------------------------- the starter, controls, keys
 
 

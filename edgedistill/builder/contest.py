@@ -160,6 +160,12 @@ def _row_seconds(course: Course) -> float:
     return made.seconds / max(1, course.facts.rows["validation"])
 
 
+def _teacher_seconds(course: Course) -> float:
+    """Return what the float graphs of all teachers took for one validation row."""
+    spent = sum(course.artifact(each.validation).seconds for each in course.plan.teachers)
+    return spent / max(1, course.facts.rows["validation"])
+
+
 def _label_seconds(course: Course, step: Step) -> float:
     """Estimate a labelling from what the same rows cost the teacher's graph, one by one."""
     if course.store.find(step) is not None:
@@ -167,7 +173,7 @@ def _label_seconds(course: Course, step: Step) -> float:
     source = step.inputs["rows.0"]
     assert isinstance(source, Step)
     rows = course.facts.rows[course.facts.split_of(source)]
-    return rows * max(1, len(source.settings["made"])) * _row_seconds(course) / 2
+    return rows * max(1, len(source.settings["made"])) * _teacher_seconds(course) / 2
 
 
 def _so_far(held: _Contest) -> Choice:

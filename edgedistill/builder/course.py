@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedistill.job import Job
 from edgedistill.planner import Facts
-from edgedistill.records import Artifact, Candidate, Plan, Progress, Source, Step
+from edgedistill.records import Artifact, Candidate, Plan, Progress, Source, Step, Teacher
 from edgedistill.store import Store, keys
 from edgedistill.store.runner import Runner
 from edgedistill.target import Target
@@ -66,7 +66,7 @@ class Course:
         self.progress({"kind": "note", "text": text})
 
 
-def steps_of(rows: Iterable[Candidate], *, untrained: bool = True) -> list[Step]:
+def steps_of(rows: Iterable[Candidate | Teacher], *, untrained: bool = True) -> list[Step]:
     """Return the steps of rows, inputs first, each once; those of untrained graphs too."""
     seen: dict[int, Step] = {}
 
@@ -78,8 +78,11 @@ def steps_of(rows: Iterable[Candidate], *, untrained: bool = True) -> list[Step]
         seen[id(thing)] = thing
 
     for row in rows:
-        first = row.untrained if untrained else None
-        for thing in (first, row.graph, row.train, row.validation, row.test, row.fixed):
+        ends: tuple[Step | Source | None, ...] = (row.train, row.validation)
+        if isinstance(row, Candidate):
+            first = row.untrained if untrained else None
+            ends = (first, row.graph, *ends, row.test, row.fixed)
+        for thing in ends:
             if thing is not None:
                 visit(thing)
     return list(seen.values())

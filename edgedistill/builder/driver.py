@@ -81,7 +81,7 @@ def build_job(job: Job, progress: Progress = silent) -> Report:
     _tell(prepared, progress)
     plan = planner.propose(job, opened.target, prepared.facts)
     if not job.run.allow_code:  # keys import plugins: before the first one
-        keys.refuse_strangers(steps_of(plan.rows()))
+        keys.refuse_strangers(steps_of(plan.everyone()))
     with _course(job, opened, prepared, plan, progress=progress, started=started) as course:
         differs = hold_encoder(course, prepared)
         hold_teacher(course)
@@ -124,7 +124,7 @@ def _course(
     started: float,
 ) -> Iterator[Course]:
     """Open what the parts of a build share, and close it whatever happens."""
-    steps = steps_of(plan.rows())
+    steps = steps_of(plan.everyone())
     _room(opened, prepared, steps)
     for note in plan.notes:
         progress({"kind": "note", "text": note})

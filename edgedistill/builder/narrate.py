@@ -7,30 +7,32 @@ from typing import Any
 
 from edgedistill.builder.course import steps_of
 from edgedistill.planner import Facts
-from edgedistill.records import Candidate, Plan, Source, Step
+from edgedistill.records import Candidate, Plan, Source, Step, Teacher
 from edgedistill.store import keys
+
+Row = Candidate | Teacher
 
 
 def about(plan: Plan, facts: Facts) -> dict[str, str]:
     """Return a line a step, by its key."""
     told: dict[str, str] = {}
-    for row in plan.rows():
+    for row in plan.everyone():
         for step in steps_of([row]):
             told.setdefault(keys.key(step), _line(step, row, facts))
     return told
 
 
-def _line(step: Step, row: Candidate, facts: Facts) -> str:
+def _line(step: Step, row: Row, facts: Facts) -> str:
     words = SAID.get(step.stage)
     return words(step, row, facts) if words else step.stage
 
 
-def _bare(row: Candidate) -> str:
+def _bare(row: Row) -> str:
     """Return a row's name without its precision: "student 2x384"."""
     return row.name.partition(" fp32")[0].partition(" int8")[0]
 
 
-def _encode(step: Step, row: Candidate, facts: Facts) -> str:
+def _encode(step: Step, row: Row, facts: Facts) -> str:
     made = step.settings["made"]
     name = facts.split_of(step)
     count = facts.rows.get(name, 0)
@@ -40,15 +42,17 @@ def _encode(step: Step, row: Candidate, facts: Facts) -> str:
     return f"{count:,} {_words(name)} rows"
 
 
-def _label(step: Step, row: Candidate, facts: Facts) -> str:
+def _label(step: Step, row: Row, facts: Facts) -> str:
     source = step.inputs["rows.0"]
     assert isinstance(source, Step)
     made, name = source.settings["made"], facts.split_of(source)
     of = "training" if name == "train" else _words(name)
-    return f"the teacher's logits on {f'rows made of {of}' if made else of} rows"
+    several = sum(name.startswith("teacher.") for name in step.inputs)
+    whose = "the teacher's logits" if several == 1 else f"the mean of {several} teachers' logits"
+    return f"{whose} on {f'rows made of {of}' if made else of} rows"
 
 
-def _evaluate(step: Step, row: Candidate, facts: Facts) -> str:
+def _evaluate(step: Step, row: Row, facts: Facts) -> str:
     source = step.inputs["rows.0"]
     assert isinstance(source, Step)
     name = facts.split_of(source)
@@ -65,7 +69,7 @@ def _origin(step: Step) -> str:
     return f"{source.name}'s" if isinstance(source, Source) else "the teacher's"
 
 
-def _untrained(step: Step, row: Candidate) -> str:
+def _untrained(step: Step, row: Row) -> str:
     return " (untrained)" if _is_untrained(step) else ""
 
 

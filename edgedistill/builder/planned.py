@@ -43,7 +43,7 @@ class Planned:
                     "settings": step.settings,
                     "inputs": {name: keys.key(each) for name, each in step.inputs.items()},
                 }
-                for step in steps_of(self.plan.rows())
+                for step in steps_of(self.plan.everyone())
             ],
         }
 
@@ -58,10 +58,10 @@ class Planned:
                 yield f"{'warning':<11}{warning}"
             yield ""
         users: dict[str, list[str]] = {}
-        for row in self.plan.rows():
+        for row in self.plan.everyone():
             for step in steps_of([row]):
                 users.setdefault(keys.key(step), []).append(row.name)
-        for step in steps_of(self.plan.rows()):
+        for step in steps_of(self.plan.everyone()):
             key = keys.key(step)
             where = "in the store" if key in self.cached else "to do"
             yield f"{step.stage:<11}{key[:12]}  {where:<13}{_for(users[key])}"
@@ -80,10 +80,10 @@ def plan_job(job: Job) -> Planned:
     prepared = prepare(job, opened.target, None)
     plan = planner.propose(job, opened.target, prepared.facts)
     if not job.run.allow_code:  # keys import plugins: before the first one
-        keys.refuse_strangers(steps_of(plan.rows()))
+        keys.refuse_strangers(steps_of(plan.everyone()))
     cached = frozenset(
         keys.key(step)
-        for step in steps_of(plan.rows())
+        for step in steps_of(plan.everyone())
         if opened.store.has(keys.key(step), step.stage)
     )
     return Planned(job_filled(job, prepared), plan, prepared.lines, prepared.warnings, cached)

@@ -26,7 +26,7 @@ from edgedistill.planner import Facts, Host, Model
 from edgedistill.records import Source
 from edgedistill.store import Store
 from edgedistill.target import Target
-from edgedistill.train import recipe
+from edgedistill.train import outputs, recipe
 
 SAMPLE = 5_000  # training rows whose lengths decide max_length
 LABELS_SHOWN = 10  # of a model that has no names for them
@@ -45,9 +45,10 @@ class Prepared:
 
     @property
     def seen_by_teacher(self) -> bool:
-        """Say whether the teacher may have been trained on the rows of our own test split."""
+        """Say whether a teacher may have been trained on the rows of our own test split."""
         cut = self.data.origin.get("test") == "cut"
-        return cut and self.facts.teacher.has_head and not self.starter
+        trained = self.facts.teacher.has_head or bool(self.facts.further)
+        return cut and trained and not self.starter
 
     @property
     def starter(self) -> bool:
@@ -71,6 +72,8 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         metric, why = _metric(task, data, job.task.metric)
         keep = _keeper(store)
         teacher, cut = _model(found, data, task, job, keep, scratch)
+        beside = list(_further(job, data.task, found, labels))
+        further = tuple(_model(each, data, task, job, keep, scratch)[0] for each in beside)
         students = {
             path: _model(other, data, task, job, keep, scratch)[0]
             for path, other in _students(job, data.task, found, scratch)
@@ -86,13 +89,18 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         rows={name: len(part) for name, part in data.splits.items()},
         splits=splits,
         teacher=teacher,
+        further=further,
         host=_host(job, target),
         recipe=how,
         students=students,
         starter=starter.SETTINGS if job.starter else {},
     )
     about = _About(data, found, facts, why, cut, job.run.private, unnamed)
-    warnings = (*data.warnings, *found.warnings)
+    warnings = (
+        *data.warnings,
+        *found.warnings,
+        *(line for each in beside for line in each.warnings),
+    )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
 
 
@@ -164,6 +172,30 @@ def _teacher(job: Job, task: str, scratch: Path) -> models.ModelFound:
     )
 
 
+def _further(
+    job: Job, task: str, first: models.ModelFound, labels: Sequence[str]
+) -> Iterator[models.ModelFound]:
+    """Read the teachers beside the first. Raises `ModelError`: no head, other labels, the same."""
+    seen = {first.digest: first.name}
+    for path in job.model.teachers:
+        found = models.read(
+            path, allow_pickle=job.run.allow_pickle, allow_code=job.run.allow_code, task=task
+        )
+        if not found.has_head:
+            raise ModelError(
+                f"the teacher '{found.name}' has no head for these labels: fine-tune it on them "
+                "first (only the first teacher gets its head here), or leave it out"
+            )
+        if found.labels is None and found.outputs == len(labels):  # LABEL_0, ...: in our order
+            found = models.named(found, labels)
+        names = found.labels or [f"LABEL_{index}" for index in range(found.outputs or 0)]
+        outputs.columns(names, labels, teacher=found.name)
+        if found.digest in seen:
+            raise ModelError(f"the teachers '{seen[found.digest]}' and '{found.name}' are the same")
+        seen[found.digest] = found.name
+        yield found
+
+
 def _all_known(data: split.DataSet, labels: list[str]) -> None:
     """Refuse rows of other splits whose label has no training row or no output."""
     known = set(labels)
@@ -210,6 +242,7 @@ def _model(
         family=family,
         shape=shape,
         has_head=found.has_head,
+        labels=found.labels or (),
     )
     return model, cut
 
@@ -343,6 +376,10 @@ class _About:
         if found.parameters:
             size = f"{found.parameters / 1e6:.1f} M · {found.dtype}"
         yield "teacher", f"{kind} · {family.name(teacher.shape)} · {size}{head}"
+        for model in self.facts.further:
+            family = plugins.find("families", model.family)
+            text = f"{model.source.name} · {family.name(model.shape)} · beside the first"
+            yield "", f"{text}, its logits averaged with the others'"
         length, cut = teacher.encoder.get("max_length"), self.cut
         if length:
             share = "" if cut is None else f", which cuts {100 * cut:.1f} % of the training rows"

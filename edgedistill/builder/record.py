@@ -16,6 +16,7 @@ from edgedistill import target as targets
 from edgedistill.builder import figures
 from edgedistill.builder.course import Course, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
+from edgedistill.builder.teacher import answered
 from edgedistill.job import Job
 from edgedistill.records import Candidate, Check, Choice, Figures, Measured
 from edgedistill.store import keys
@@ -92,6 +93,7 @@ def make(
             "hash": prepared.model.digest,
             "size_mb": prepared.model.bytes / 1e6 if not prepared.starter else None,
         },
+        teachers=_teachers(course),
         seconds={"total": time.monotonic() - course.started, "measure": measured.seconds},
         version=__version__,
         command=command(course.job),
@@ -126,6 +128,23 @@ def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
         graph={n: graph.get(n) for n in ("nodes", "operators", "fusions")} if graph else None,
         checks=one.checks if one else (),
     )
+
+
+def _teachers(course: Course) -> tuple[dict[str, Any], ...]:
+    """Return the teachers with their weights, and their scores on validation."""
+    task = plugins.find("tasks", course.facts.task, allow_code=True)
+    made = []
+    for each in course.plan.teachers:
+        found = judge.evaluate(
+            *answered(course, each, each.validation),
+            task=task,
+            metric=course.facts.metric,
+            labels=course.facts.labels,
+            seed=course.job.run.seed,
+        )
+        about = {"name": each.name, "hash": each.hash, "weight": each.weight}
+        made.append({**about, "validation": found.score})
+    return tuple(made)
 
 
 def _target(target: targets.Target) -> dict[str, Any]:

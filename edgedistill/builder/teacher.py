@@ -1,4 +1,4 @@
-"""Hold the teacher against its own training rows, before anything is distilled from it."""
+"""Hold the teachers against their own training rows, before anything is distilled from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from edgedistill.builder import figures
 from edgedistill.builder.course import Course
 from edgedistill.errors import TrainingError, UserError
 from edgedistill.progress import told
-from edgedistill.records import Step
+from edgedistill.records import Step, Teacher
+from edgedistill.train import outputs
 
 
 def hold_teacher(course: Course) -> None:
@@ -18,24 +19,39 @@ def hold_teacher(course: Course) -> None:
 
     Raises `TrainingError` where a teacher that came with its head does no better on up to 256
     training rows than always answering the commonest label; where a permutation of the labels
-    stands out, it is named.
+    stands out, it is named. So for each of several teachers.
     """
     plan = course.plan
-    baseline = plan.baseline
-    assert baseline.train is not None
-    if isinstance(baseline.model, Step):
-        _in_time(course, baseline.model)
-    course.run(baseline.train)
-    outputs, truth = figures.read(course, baseline.train)
-    answers, labels = outputs.argmax(axis=1), course.facts.labels
+    if isinstance(plan.baseline.model, Step):
+        _in_time(course, plan.baseline.model)
+    for teacher in plan.teachers:
+        _hold(course, teacher, f" '{teacher.name}'" if len(plan.teachers) > 1 else "")
+    course.run(
+        *(teacher.validation for teacher in plan.teachers),
+        *(row.validation for row in plan.candidates if row.role == "teacher_int8"),
+    )
+
+
+def answered(course: Course, teacher: Teacher, step: Step) -> tuple[np.ndarray, np.ndarray]:
+    """Return what an evaluated teacher answered, in the order of our labels, and the truth."""
+    found, truth = figures.read(course, step)
+    order = outputs.columns(teacher.labels, course.facts.labels, teacher=teacher.name)
+    return found[:, order], truth
+
+
+def _hold(course: Course, teacher: Teacher, name: str) -> None:
+    course.run(teacher.train)
+    logits, truth = answered(course, teacher, teacher.train)
+    answers, labels = logits.argmax(axis=1), course.facts.labels
+    ours = teacher is course.plan.teachers[0] and isinstance(course.plan.baseline.model, Step)
     right = float((answers == truth).mean())
     commonest = Counter(truth.tolist()).most_common(1)[0][1] / len(truth)
     if right <= commonest and len(set(truth.tolist())) > 1:
         found = (
-            f"the teacher answers {100 * right:.1f} % of {len(truth)} training rows rightly, "
+            f"the teacher{name} answers {100 * right:.1f} % of {len(truth)} training rows rightly, "
             f"no better than always the commonest label ({100 * commonest:.1f} %)"
         )
-        if isinstance(baseline.model, Step):
+        if ours:
             raise TrainingError(
                 f"{found}: its head learned nothing from these rows; try more or gentler training "
                 "(finetune.epochs, finetune.rate), or look at the labels"
@@ -45,10 +61,6 @@ def hold_teacher(course: Course) -> None:
             + _permutation(answers, truth, labels)
             + ": are the labels in another order, or is it a model for other rows?"
         )
-    course.run(
-        baseline.validation,
-        *(row.validation for row in plan.candidates if row.role == "teacher_int8"),
-    )
 
 
 def _in_time(course: Course, finetune: Step) -> None:

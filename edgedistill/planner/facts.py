@@ -33,6 +33,7 @@ class Model:
     family: str
     shape: Shape
     has_head: bool
+    labels: tuple[str, ...] = ()  # in the order of its outputs; none: in that of the job's
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Facts:
     teacher: Model
     host: Host
     recipe: Recipe
+    further: tuple[Model, ...] = ()  # teachers beside the first
     students: Mapping[str, Model] = field(default_factory=dict)  # by the path that named them
     starter: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings by stage
 

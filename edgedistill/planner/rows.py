@@ -12,7 +12,7 @@ from edgedistill.job import Job
 from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.steps import Steps
 from edgedistill.planner.students import Student, initial, students, trained
-from edgedistill.records import Candidate, Plan, Step
+from edgedistill.records import Candidate, Plan, Step, Teacher
 from edgedistill.target import Target
 
 TRAIN_ROWS = 256  # training rows that are scored too: the teacher's check, and the gap
@@ -47,7 +47,31 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
         if row.name in taken:
             raise JobError(f"student '{row.name}' is asked for twice")
         taken.add(row.name)
-    return Plan(baseline, tuple(candidates), tuple(beside), tuple(notes))
+    teachers = _teachers(steps, baseline)
+    inside = any(row.training and "teacher.0" in row.training.inputs for row in candidates)
+    if len(teachers) > 1 and inside:
+        notes.append(
+            f"losses that read inside a teacher read the first alone, '{teachers[0].name}'; "
+            "its logits are the average of all"
+        )
+    return Plan(baseline, tuple(candidates), tuple(beside), tuple(notes), teachers)
+
+
+def _teachers(steps: Steps, baseline: Candidate) -> tuple[Teacher, ...]:
+    """Return the teachers, each with what it is held against rows by before anything is trained."""
+    assert baseline.train is not None
+    labels, made = steps.facts.labels, []
+    weights = steps.weights()
+    for model, weight in zip((steps.facts.teacher, *steps.facts.further), weights, strict=True):
+        order, train, validation = labels, baseline.train, baseline.validation
+        if model is not steps.facts.teacher:
+            order = model.labels or labels
+            graph = steps.export(model.source, model)
+            train = steps.evaluate(graph, "train", model, rows=TRAIN_ROWS)
+            validation = steps.evaluate(graph, "validation", model)
+        source = model.source
+        made.append(Teacher(source.name, source.hash, weight, order, train, validation))
+    return tuple(made)
 
 
 def _row(

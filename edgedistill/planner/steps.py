@@ -27,6 +27,7 @@ class Steps:
         self._shared: dict[tuple[Any, ...], Step] = {}
         self.wishes.check()
         self.teacher = self._teacher()
+        self.weights()
 
     def step(
         self,
@@ -84,17 +85,36 @@ class Steps:
 
     def label(self, rows: Step) -> Step:
         """Make the teacher's answers for encoded rows."""
-        weights = self.wishes.settings("label").weights
-        if weights and (len(weights) != 1 or not weights[0]):
-            raise JobError(f"label.weights: {len(weights)} weights for 1 teacher, or none above 0")
         key = ("label", id(rows))
         if key not in self._shared:
+            further = self.facts.further
+            inputs: dict[str, Step | Source] = {"teacher.0": self.teacher, "rows.0": rows}
+            for index, model in enumerate(further, start=1):
+                inputs[f"teacher.{index}"] = model.source
+                inputs[f"rows.{index}"] = self._as_read_by(model, rows)
             self._shared[key] = self.step(
                 "label",
-                {"teacher.0": self.teacher, "rows.0": rows},
+                inputs,
                 encoder=self.facts.teacher.encoder,
+                further=tuple(model.encoder for model in further),
             )
         return self._shared[key]
+
+    def weights(self) -> tuple[float, ...]:
+        """Return the weight of each teacher's logits. Raises `JobError` where they don't match."""
+        count = 1 + len(self.facts.further)
+        weights = self.wishes.settings("label").weights or (1.0,) * count
+        if len(weights) != count or not any(weights):
+            several = f"{count} teacher" + ("s" if count > 1 else "")
+            raise JobError(
+                f"label.weights: {len(weights)} weights for {several}, or none above 0: "
+                "the first is that of model.path, then those of model.teachers"
+            )
+        return weights
+
+    def _as_read_by(self, model: Model, rows: Step) -> Step:
+        """Return the same rows, in the same order, in the encoding of another teacher."""
+        return self.encode(self.facts.split_of(rows), model, made=rows.settings["made"])
 
     def _teacher(self) -> Step | Source:
         model, wish = self.facts.teacher, self.job.model.finetune

@@ -136,6 +136,7 @@ def _place(report: Mapping[str, Any]) -> str:
             f"{user(source['name'] or '–')}, {number(source['size_mb'])} MB as given, "
             f"<code>{safe(str(source['hash'] or '–')[:12])}</code>",
         ),
+        *([("teachers", safe(words.teachers(report), 600))] if words.teachers(report) else []),
         ("rows", safe(words.splits(report), 600)),
         ("metric", safe(words.metric(report))),
         ("target", safe(report["target"].get("about") or report["target"].get("name") or "–")),

@@ -133,6 +133,7 @@ def _place(report: Mapping[str, Any]) -> str:
         f"- made {_safe(report['created'])} in {span(report['seconds'].get('total'))}",
     ]
     lines += [f"- {_safe(place)}: {_safe(rates)}" for place, rates in words.yardstick(report)]
+    lines += [f"- teachers: {_safe(words.teachers(report))}"] if words.teachers(report) else []
     lines += [f"- rows: {_safe(words.splits(report))}", f"- metric: {_safe(words.metric(report))}"]
     notes = [*report["data"]["warnings"], *report["warnings"]]
     lines += [f"- warning: {_safe(text)}" for text in notes]

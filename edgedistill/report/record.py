@@ -59,6 +59,7 @@ class Build:
     command: str | None = None  # what repeats the build
     about: Mapping[str, str] = field(default_factory=dict)  # step key -> what it did, one line
     warnings: tuple[str, ...] = ()
+    teachers: Sequence[Mapping[str, Any]] = ()  # {"name", "hash", "weight", "validation": Score}
     strict: bool = False
     created: str | None = None  # ISO 8601, UTC; now when absent
 
@@ -100,6 +101,7 @@ def make(
             **build.environment,
         },
         "source_model": {"name": None, "hash": None, "size_mb": None, **build.source_model},
+        "teachers": list(build.teachers),
         "verdict": verdict,
         "strict": build.strict,
         "chosen": choice.chosen,

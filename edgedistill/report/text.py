@@ -32,6 +32,8 @@ def table(report: Mapping[str, Any], width: int = 100, color: bool = False) -> s
         lines.append(" ~ unsteady: something else ran on this host")
     tone = _BOLD + _COLORS[report["verdict"]]
     lines += ["", _paint(words.headline(report), tone, color)]
+    if words.teachers(report):
+        lines.append(f" teachers: {words.teachers(report)}")
     row = words.shown(report)
     for check in row["checks"] if row else ():
         if check["state"] != "holds":

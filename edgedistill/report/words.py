@@ -209,6 +209,16 @@ def splits(report: Mapping[str, Any]) -> str:
     return plain(", ".join(parts)) or "–"
 
 
+def teachers(report: Mapping[str, Any]) -> str:
+    """Return several teachers in one line, with their weights and scores; "" where there is one."""
+    found = report.get("teachers") or ()
+    told = [
+        f"{one['name']} (weight {one['weight']:g}, {spread(one['validation'])} on validation)"
+        for one in found
+    ]
+    return plain(f"the average of the logits of {', '.join(told)}", 600) if len(found) > 1 else ""
+
+
 def metric(report: Mapping[str, Any]) -> str:
     """Name the metric, with the reason for it where there is one."""
     row, why = shown(report) or baseline(report), report["data"].get("metric_reason")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import plugins as doors
-from edgedistill.errors import JobError, TrainingError
+from edgedistill.errors import InternalError, JobError, TrainingError
 from edgedistill.progress import bar
 from edgedistill.records import Progress
 from edgedistill.settings import setting
@@ -24,7 +24,9 @@ class Settings:
     """The settings of this stage."""
 
     task: str = setting("text-classification", "the task, by name")
-    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
+    encoder: Mapping[str, Any] = setting({}, "settings of the first teacher's encoder")
+    further: tuple[Mapping[str, Any], ...] = setting((), "those of the other teachers' encoders")
+    labels: tuple[str, ...] = setting((), "the labels, in the order of the logits")
     weights: tuple[float, ...] = setting((), "of the teachers' logits; none: all alike", low=0)
     batch: int = setting(128, "rows in a batch; it does not change what is computed", low=1)
     threads: int = setting(1, "processor threads", low=1)
@@ -45,7 +47,10 @@ def run(
     """Write "logits" (float16, labels) for every row, the weighted mean of the teachers'.
 
     float16 holds raw logits up to 65,504 to a part in 2,000; raw, because probabilities would
-    freeze the temperature. Facts: rows, and where rows have a truth the teachers' score on them.
+    freeze the temperature. Each teacher reads the rows in its own encoding (`rows.1` is that of
+    `teacher.1`; all read `rows.0` where it is alone), and its outputs are brought into our order by
+    its labels.json. Facts: rows, teachers, and where rows have a truth the score of the mean.
+    Raises `ModelError` where labels differ, `TrainingError` for an answer that is no number.
     """
     import numpy as np
 
@@ -59,20 +64,31 @@ def run(
     shares = settings.weights or (1.0,) * len(teachers)
     if len(shares) != len(teachers) or not sum(shares):
         raise JobError(f"label.weights: {len(shares)} weights for {len(teachers)} teachers")
-    examples = Examples(indexed(inputs, "rows"))
+    examples, *others = (Examples([folder]) for folder in _rows(inputs, len(teachers)))
+    if any(len(each) != len(examples) for each in others):
+        raise InternalError("the teachers' encodings of the rows are not in step")
+    encoders = [settings.encoder] * len(teachers)
+    if settings.further:
+        encoders[1:] = settings.further
     streams = []
-    for folder in teachers:
-        streams.append(
-            outputs.logits(
-                weights.load(folder, task).to(settings.device),
-                examples,
-                task.forward,
-                task.open_encoder(folder, settings.encoder),
-                batch=settings.batch,
-                dtype=settings.dtype,
-                device=settings.device,
-            )
+    for index, (folder, encoder, each) in enumerate(
+        zip(teachers, encoders, [examples, *others], strict=True)
+    ):
+        stream = outputs.logits(
+            weights.load(folder, task).to(settings.device),
+            each,
+            task.forward,
+            task.open_encoder(folder, encoder),
+            batch=settings.batch,
+            dtype=settings.dtype,
+            device=settings.device,
         )
+        theirs = weights.labels_of(folder)
+        if theirs is not None and settings.labels:
+            order = outputs.columns(theirs, settings.labels, teacher=f"teacher.{index}")
+            streams.append(_permuted(stream, order))
+        else:
+            streams.append(stream)
     known = examples.truth >= 0
     sums: list[Any] = []
 
@@ -94,3 +110,16 @@ def run(
     count = arrays.write(out, bar(rows(), progress, total=len(examples)))
     score = float(task.score(np.sum(sums, axis=0), task.METRICS[0])) if sums else None
     return {"rows": count, "teachers": len(teachers), "score": score}
+
+
+def _rows(inputs: Mapping[str, Path], teachers: int) -> list[Path]:
+    """Return the folder of rows that each teacher reads."""
+    folders = indexed(inputs, "rows")
+    if len(folders) not in (1, teachers):
+        raise InternalError(f"{len(folders)} encodings of the rows for {teachers} teachers")
+    return folders if len(folders) == teachers else folders * teachers
+
+
+def _permuted(stream: Iterator[Any], order: Any) -> Iterator[Any]:
+    for part in stream:
+        yield part[:, order]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from edgedistill.errors import ModelError
 from edgedistill.train.batches import Examples, sequential, tensors
 
+SHOWN = 5  # labels that an error names
 CHUNK = 8192  # rows that are sorted by length together, so that outputs stream in their order
 
 
@@ -29,6 +31,29 @@ def prepare(threads: int) -> None:
 
     torch.set_flush_denormal(True)  # before the first parallel region: threads inherit it
     torch.set_num_threads(threads)
+
+
+def columns(theirs: Sequence[str], ours: Sequence[str], *, teacher: str) -> np.ndarray:
+    """Return which of a teacher's outputs stands for each of our labels: `logits[:, columns]`.
+
+    Labels are matched by name. Raises `ModelError` naming the teacher and what one side lacks.
+    """
+    missing = [label for label in ours if label not in set(theirs)]
+    extra = [label for label in theirs if label not in set(ours)]
+    if missing or extra or len(theirs) != len(ours):
+        parts = [f"has no {_named(missing)}"] if missing else []
+        parts += [f"has {_named(extra)}, which the first has not"] if extra else []
+        raise ModelError(
+            f"the teacher '{teacher}' {' and '.join(parts) or 'names a label twice'}: "
+            "teachers beside the first need its labels, in any order"
+        )
+    place = {label: index for index, label in enumerate(theirs)}
+    return np.array([place[label] for label in ours], dtype=np.int64)
+
+
+def _named(labels: Sequence[str]) -> str:
+    shown = ", ".join(f"'{label}'" for label in labels[:SHOWN])
+    return shown + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
 
 
 def logits(

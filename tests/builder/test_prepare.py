@@ -187,3 +187,37 @@ def test_a_recipe_that_is_wrong_is_said_before_the_rows_are_read(place, tmp_path
     wrong.write_text("[losses.hard_labels]\nweight = 1\n[optimisation]\nbtach = 2\n")
     with pytest.raises(JobError, match="did you mean 'batch'"):
         prepared(place, recipe=str(wrong), data="/nowhere")
+
+
+# ---------------------------------------------------------------- several teachers
+
+
+def test_further_teachers_need_a_head_and_the_same_labels(place, tmp_path):
+    tiny = small.tiny()
+    bare = tiny.model(tmp_path / "bare", labels=None)
+    with pytest.raises(ModelError, match=r"the teacher 'bare' has no head .*: fine-tune it"):
+        prepared(place, settings={"model.teachers": str(bare)})
+    strange = tiny.model(tmp_path / "strange", labels=("red", "green", "violet"), seed=1)
+    says = "the teacher 'strange' has no 'blue' and has 'violet', which the first has not"
+    with pytest.raises(ModelError, match=says):
+        prepared(place, settings={"model.teachers": str(strange)})
+    few = tiny.model(tmp_path / "few", labels=("LABEL_0", "LABEL_1"), seed=1)
+    with pytest.raises(ModelError, match="the teacher 'few' has no 'red'"):
+        prepared(place, settings={"model.teachers": str(few)})
+    with pytest.raises(ModelError, match="are the same"):
+        prepared(place, settings={"model.teachers": place[1]["model"]})
+    with pytest.raises(JobError, match="name that with --model"):
+        asked(place, model=None, settings={"model.teachers": str(bare)})
+
+
+def test_further_teachers_are_told_and_keep_their_order_of_labels(place, tmp_path):
+    other = small.tiny().model(tmp_path / "other", labels=("blue", "red", "green"), seed=1)
+    found = prepared(place, settings={"model.teachers": str(other)})
+    assert "other · 4x32 · beside the first" in told(found)
+    (further,) = found.facts.further
+    assert further.labels == ("blue", "red", "green") and found.facts.labels == small.tiny().LABELS
+    unnamed = small.tiny().model(
+        tmp_path / "unnamed", labels=[f"LABEL_{index}" for index in range(3)], seed=1
+    )
+    found = prepared(place, settings={"model.teachers": [str(unnamed)]})
+    assert found.facts.further[0].labels == found.facts.labels

@@ -11,7 +11,7 @@ import torch
 
 from edgedistill import plugins, settings
 from edgedistill.data.arrays import Arrays
-from edgedistill.errors import JobError, TrainingError
+from edgedistill.errors import JobError, ModelError, TrainingError
 from edgedistill.progress import silent
 from edgedistill.stages import label
 from edgedistill.train import outputs, weights
@@ -100,3 +100,44 @@ def test_an_answer_that_is_no_number_names_its_row(tmp_path):
     model.save_pretrained(tmp_path / "teacher0")
     with pytest.raises(TrainingError, match="row 1 is not a number"):
         run(tmp_path)
+
+
+def test_each_teacher_reads_its_own_encoding_and_is_matched_by_the_names_of_its_labels(tmp_path):
+    first = tiny.model(tmp_path / "a", "bert")
+    other = tiny.model(tmp_path / "b", "roberta", labels=("blue", "red", "green"), seed=1)
+    for name, folder, kind in (("rows", first, "bert"), ("rows1", other, "roberta")):
+        tiny.rows(tmp_path / name, folder, kind, count=20)
+    inputs = {
+        "teacher.0": first,
+        "teacher.1": other,
+        "rows.0": tmp_path / "rows",
+        "rows.1": tmp_path / "rows1",
+    }
+    told = {
+        "encoder": tiny.encoder(first, "bert"),
+        "further": [tiny.encoder(other, "roberta")],
+        "labels": tiny.LABELS,
+    }
+
+    def answers(name, folders, **settings_):
+        made = settings.coerce(label.Settings, settings_, "label")
+        label.run(folders, made, tmp_path / name, silent)
+        return Arrays(tmp_path / name).stacked("logits").astype(float)
+
+    both = answers("both", inputs, **told)
+    del told["further"]
+    one = answers("one", {name: inputs[name] for name in ("teacher.0", "rows.0")}, **told)
+    alone = {"teacher.0": other, "rows.0": tmp_path / "rows1"}
+    raw = answers("two", alone, encoder=tiny.encoder(other, "roberta"))  # blue, red, green
+    two = answers("three", alone, encoder=tiny.encoder(other, "roberta"), labels=tiny.LABELS)
+    assert np.array_equal(two, raw[:, [1, 2, 0]])
+    assert both == pytest.approx((one + two) / 2, abs=5e-3)
+
+
+def test_labels_that_differ_are_named():
+    columns = outputs.columns(("b", "c", "a"), ("a", "b", "c"), teacher="t")
+    assert columns.tolist() == [2, 0, 1]
+    with pytest.raises(ModelError, match=r"teacher 't' has no 'a' and has 'x', which the first"):
+        outputs.columns(("b", "x"), ("a", "b"), teacher="t")
+    with pytest.raises(ModelError, match="names a label twice"):
+        outputs.columns(("a", "b", "b"), ("a", "b"), teacher="t")
