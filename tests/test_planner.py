@@ -121,6 +121,18 @@ def test_unlabelled_rows_reach_the_student_through_the_teacher_and_never_the_con
             assert sources(step.inputs["train.0"], "rows") == {"train"}, "never calibrated on"
 
 
+def test_kinds_that_read_the_teachers_weights_get_them_and_no_other_row_does():
+    made = plan(settings={"distill.made": "masked,replaced"})
+    encoded = steps_named(made, "encode")
+    assert {bool(each.settings["made"]) for each in encoded} == {True, False}
+    for each in encoded:
+        reads = "replaced" in each.settings["made"]
+        assert ("model.0" in each.inputs) == reads
+        assert not reads or each.inputs["model.0"].hash == "m" * 64
+    plain = plan(settings={"distill.made": "masked,ngrams"})
+    assert not any("model.0" in each.inputs for each in steps_named(plain, "encode"))
+
+
 def test_default_students_are_a_third_and_a_half_of_the_layers():
     made = plan()
     assert [row.name for row in made.candidates] == [

@@ -18,7 +18,7 @@ from edgedistill.builder.course import Course, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
 from edgedistill.builder.teacher import answered
 from edgedistill.job import Job
-from edgedistill.records import Candidate, Check, Choice, Figures, Measured
+from edgedistill.records import Candidate, Check, Choice, Figures, Measured, Step
 from edgedistill.store import keys
 
 
@@ -165,12 +165,24 @@ def _data(course: Course, prepared: Prepared) -> dict[str, Any]:
             }
             for name, part in data.splits.items()
         },
+        "made": _made(course),
         "columns": dict(data.columns),
         "ignored": list(data.ignored),
         "overlap": dict(data.overlap),
         "metric_reason": prepared.metric_reason,
         "warnings": list(data.warnings),
     }
+
+
+def _made(course: Course) -> dict[str, int]:
+    """Count the rows that were made for the teacher to label, by kind; those of one student."""
+    found: dict[str, int] = {}
+    trainings = [row.training for row in course.plan.candidates if row.training is not None]
+    for name, step in trainings[0].inputs.items() if trainings else ():
+        if name.startswith("train.") and isinstance(step, Step):
+            for kind in step.settings["made"]:
+                found[kind] = found.get(kind, 0) + course.facts.rows[course.facts.split_of(step)]
+    return found
 
 
 def _private(job: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,12 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Read the header of one safetensors file, and hold it against the file's length."""
+    """Read the header of one safetensors file: type and shape by name. Raises `ModelError`."""
+    return {name: (dtype, shape) for name, (dtype, shape, _) in placed(path).items()}
+
+
+def placed(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """Read the header of one file, held against its length: type, shape and place in the file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -125,7 +130,9 @@ def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             f"'{path}' is cut off or damaged: {size:,} bytes, its header tells of "
             f"{8 + length + end:,}"
         )
-    return {name: (dtype, shape) for name, (dtype, shape, _, _) in tensors.items()}
+    return {
+        name: (dtype, shape, 8 + length + at) for name, (dtype, shape, at, _) in tensors.items()
+    }
 
 
 def _tensor(about: Mapping[str, Any]) -> tuple[str, tuple[int, ...], int, int]:

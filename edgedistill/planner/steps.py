@@ -74,9 +74,12 @@ class Steps:
     def encode(self, split: str, model: Model, *, made: Sequence[str] = ()) -> Step:
         key = ("encode", split, model.encoder_source.hash, str(model.encoder), tuple(made))
         if key not in self._shared:
+            inputs = {"rows.0": self.facts.splits[split], "encoder.0": model.encoder_source}
+            if {*made} & {*self.task.READS_MODEL}:  # as it came: its head tells nothing of words
+                inputs["model.0"] = self.facts.teacher.source
             self._shared[key] = self.step(
                 "encode",
-                {"rows.0": self.facts.splits[split], "encoder.0": model.encoder_source},
+                inputs,
                 encoder=model.encoder,
                 made=tuple(made),
                 seed=self.job.run.seed if made else 0,  # it decides the draws of made rows alone

@@ -206,7 +206,9 @@ def splits(report: Mapping[str, Any]) -> str:
     parts = []
     for name, split in report["data"]["splits"].items():
         parts.append(f"{split['rows']:,} {name}" + (" (ours)" if split["origin"] == "cut" else ""))
-    return plain(", ".join(parts)) or "–"
+    made = [f"{count:,} {kind}" for kind, count in (report["data"].get("made") or {}).items()]
+    told = f"; made for the teacher to label: {', '.join(made)}" if made else ""
+    return plain(", ".join(parts) + told) or "–"
 
 
 def teachers(report: Mapping[str, Any]) -> str:

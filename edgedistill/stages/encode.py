@@ -1,13 +1,14 @@
 """Encode one split: tokens or pixels, as the model reads them.
 
 The split's rows with their truth, or (with `made`) the rows made from them: unlabelled, for the
-teacher to label.
+teacher to label. Some kinds are made by the weights of a model, which is an input then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from edgedistill.progress import bar
 from edgedistill.records import Progress
 from edgedistill.settings import setting
 
-INPUTS = {"rows": "rows", "encoder": "encoder"}
+INPUTS = {"rows": "rows", "encoder": "encoder", "model": "model"}
 OUTPUT = "arrays"
 PACKAGES = ("numpy",)
 CHUNK = {"text": 512, "image": 32}  # rows that are encoded at once
@@ -61,11 +62,12 @@ def run(
     encoder = task.open_encoder(inputs["encoder.0"], settings.encoder)
     truth = indices(rows.truth, settings.labels, len(rows))
     bad: list[Bad] = []
-    stream = (
-        _made(task, encoder, rows, truth, settings, bad)
-        if settings.made
-        else _plain(encoder, rows, truth, bad)
-    )
+    if settings.made:
+        _all_offered(task, settings.made)
+        told = {"kinds": settings.made, "seed": settings.seed, "model": inputs.get("model.0")}
+        stream = _made(partial(task.made, **told), encoder, rows, truth, bad)
+    else:
+        stream = _plain(encoder, rows, truth, bad)
     total = len(rows) * max(1, len(settings.made))
     written = arrays.write(out, bar(stream, progress, total=total))
     if bad:
@@ -106,15 +108,18 @@ def _plain(encoder: Any, rows: Rows, truth: np.ndarray, bad: list[Bad]) -> Itera
         yield {**row, "truth": np.int64(truth[index])}
 
 
-def _made(
-    task: Any, encoder: Any, rows: Rows, truth: np.ndarray, settings: Settings, bad: list[Bad]
-) -> Iterator[Row]:
-    for kind in settings.made:
+def _all_offered(task: Any, kinds: Sequence[str]) -> None:
+    for kind in kinds:
         if kind not in task.MADE:
             raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, task.MADE)}")
+
+
+def _made(
+    make: Callable[..., Iterator[Row]], encoder: Any, rows: Rows, truth: np.ndarray, bad: list[Bad]
+) -> Iterator[Row]:
     examples = _Examples(rows, range(len(rows)))
     try:
-        for row in task.made(examples, truth, encoder, kinds=settings.made, seed=settings.seed):
+        for row in make(examples, truth, encoder):
             yield {**row, "truth": np.int64(-1)}
     except DataError:
         for _ in _encoded(encoder, rows, bad):  # which rows, and how many

@@ -55,6 +55,7 @@ class Task(Protocol):
     HIGHER_IS_BETTER: bool
     LOSSES: tuple[str, ...]  # the losses that make sense, by name
     MADE: tuple[str, ...]  # kinds of made rows that it offers
+    READS_MODEL: tuple[str, ...]  # those of them that are made by the teacher's weights
     PACKAGES: tuple[str, ...]  # packages whose version can change an encoding
 
     def encoder_settings(
@@ -99,10 +100,13 @@ class Task(Protocol):
         *,
         kinds: Sequence[str],
         seed: int,
+        model: Path | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Make unlabelled rows from labelled ones, one per row and kind, already encoded.
+        """Make unlabelled rows from others, one per row and kind, already encoded.
 
-        A kind that is named twice is made twice, with other draws.
+        They depend on the rows, the seed and (`READS_MODEL`) the folder `model`, not on the
+        encoder: a teacher and a student with encoders of their own get the same. A kind that is
+        named twice is made twice, with other draws.
         """
 
     def statistics(self, outputs: np.ndarray, truth: np.ndarray, metric: str) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 from edgedistill.tasks._tokens import TextEncoder
 
 SHARE_MASKED = 0.15  # BERT's share (Devlin et al., 2019)
+SHARE_REPLACED = 0.3
+LONGEST_GRAM = 5  # words (Tang et al., 2019)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
 WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+(?:['’][^\W{ALONE}]+)*|[^\w\s]+")
 CHUNK = 512  # rows at a time: memory does not grow with their number
@@ -32,10 +34,10 @@ def masked(
     Words, not pieces: whatever tokenizer reads them, the same words of a row are hidden.
     """
     hide = encoder.mask_token or ""
-    for chunk in _chunks(len(examples)):
-        made = []
+    for chunk in chunks(len(examples)):
+        made: list[dict[str, str]] = []
         for example in (examples[index] for index in chunk):
-            texts = {name: _words(example[name]) for name in encoder.columns}
+            texts = {name: words_of(example[name]) for name in encoder.columns}
             total = sum(len(words.spans) for words in texts.values())
             hidden: Collection[int] = ()
             if total > 1:  # else nothing would be left to read
@@ -43,7 +45,7 @@ def masked(
                 hidden = set(draws.choice(total, size=count, replace=False).tolist())
             made.append({})
             for name, words in texts.items():
-                made[-1][name] = words.without(hidden, hide)
+                made[-1][name] = words.swapped(dict.fromkeys(hidden, hide))
                 hidden = {index - len(words.spans) for index in hidden}
         yield from encoder.encode_many(made)
 
@@ -73,7 +75,50 @@ def halves(
     return _mixed(examples, partner, encoder, draws, _halve)
 
 
-KINDS: dict[str, Kind] = {"masked": masked, "joined": joined, "halves": halves}
+def ngrams(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Keep a run of one to five words (Tang et al., 2019), of up to a third of a longer text."""
+    for chunk in chunks(len(examples)):
+        made: list[dict[str, str]] = []
+        for example in (examples[index] for index in chunk):
+            made.append({name: _gram(words_of(example[name]), draws) for name in encoder.columns})
+        yield from encoder.encode_many(made)
+
+
+def replaced(
+    examples: Examples,
+    truth: np.ndarray,
+    encoder: TextEncoder,
+    draws: np.random.Generator,
+    *,
+    neighbours: Mapping[str, Sequence[str]],
+) -> Rows:
+    """Put one of its neighbours in the place of three words in ten, at least of one.
+
+    After TinyBERT (Jiao et al., 2020; four in ten, by GloVe) and Tang et al. (2019; one in ten).
+    A text none of whose words has neighbours stays as it is.
+    """
+    for chunk in chunks(len(examples)):
+        made: list[dict[str, str]] = []
+        for example in (examples[index] for index in chunk):
+            made.append({})
+            for name in encoder.columns:
+                words = words_of(example[name])
+                known = [i for i in range(len(words.spans)) if words.run(i, i + 1) in neighbours]
+                taken = [index for index in known if draws.random() < SHARE_REPLACED]
+                if known and not taken:
+                    taken = [known[int(draws.integers(len(known)))]]
+                instead = {}
+                for index in taken:
+                    near = neighbours[words.run(index, index + 1)]
+                    instead[index] = near[int(draws.integers(len(near)))]
+                made[-1][name] = words.swapped(instead)
+        yield from encoder.encode_many(made)
+
+
+KINDS: dict[str, Kind] = {"masked": masked, "joined": joined, "halves": halves, "ngrams": ngrams}
+BY_NEIGHBOURS = {"replaced": replaced}  # kinds that need a table of neighbours beside
 
 
 class Words(NamedTuple):
@@ -88,12 +133,12 @@ class Words(NamedTuple):
             return ""
         return self.text[self.spans[start][0] : self.spans[stop - 1][1]]
 
-    def without(self, hidden: Collection[int], instead: str) -> str:
+    def swapped(self, instead: Mapping[int, str]) -> str:
         """Return the whole text with the words of these numbers replaced."""
         parts, done = [], 0
         for index, (start, stop) in enumerate(self.spans):
-            if index in hidden:
-                parts += [self.text[done:start], instead]
+            if index in instead:
+                parts += [self.text[done:start], instead[index]]
                 done = stop
         return "".join([*parts, self.text[done:]])
 
@@ -107,6 +152,13 @@ def _cut(words: Words, draws: np.random.Generator) -> str:
     count = len(words.spans)
     low, high = max(1, count // 3), max(1, -(-2 * count // 3))
     length = int(draws.integers(low, high + 1))
+    start = int(draws.integers(0, count - length + 1))
+    return words.run(start, start + length)
+
+
+def _gram(words: Words, draws: np.random.Generator) -> str:
+    count = len(words.spans)
+    length = int(draws.integers(1, min(count, max(LONGEST_GRAM, count // 3)) + 1))
     start = int(draws.integers(0, count - length + 1))
     return words.run(start, start + length)
 
@@ -126,21 +178,21 @@ def _mixed(
     mix: Mix,
 ) -> Rows:
     names = encoder.columns
-    for chunk in _chunks(len(examples)):
+    for chunk in chunks(len(examples)):
         own = [examples[index] for index in chunk]
         others = [examples[int(partner[index])] for index in chunk]
         made: list[dict[str, str]] = [{} for _ in own]
         for name in names:
             for place, index in enumerate(chunk):
-                first = _words(own[place][name])
-                second = first if partner[index] == index else _words(others[place][name])
+                first = words_of(own[place][name])
+                second = first if partner[index] == index else words_of(others[place][name])
                 made[place][name] = " ".join(
                     filter(None, map(str.strip, mix(first, second, draws)))
                 )
         yield from encoder.encode_many(made)
 
 
-def _words(text: str) -> Words:
+def words_of(text: str) -> Words:
     """Find the words of a text: by spaces and marks, each Chinese or Japanese character alone.
 
     Not the tokenizer's own words: the same texts must be made for a teacher and a student whose
@@ -149,6 +201,6 @@ def _words(text: str) -> Words:
     return Words(text, [found.span() for found in WORD.finditer(text)] or [(0, len(text))])
 
 
-def _chunks(count: int) -> Iterator[range]:
+def chunks(count: int) -> Iterator[range]:
     for start in range(0, count, CHUNK):
         yield range(start, min(count, start + CHUNK))

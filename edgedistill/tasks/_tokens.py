@@ -61,8 +61,8 @@ class TextEncoder:
         masks = [token for token in added if token["content"] in ("[MASK]", "<mask>")]
         self.mask = int(masks[0]["id"]) if masks else None
         self.mask_token = str(masks[0]["content"]) if masks else None  # in a text it is one piece
-        self.whole = _load(file, folder)  # without truncation
-        self._tokenizer = _load(file, folder)
+        self.whole = load(file, folder)  # without truncation
+        self._tokenizer = load(file, folder)
         try:
             self._tokenizer.enable_truncation(
                 self.max_length, strategy="longest_first", direction=self._cut_side
@@ -147,7 +147,7 @@ class TextEncoder:
         write_tokenizer(out, {**self._file, "truncation": cut, "padding": None})
 
 
-def _load(file: Mapping[str, Any], folder: Path) -> Any:
+def load(file: Mapping[str, Any], folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     plain = {**file, "truncation": None, "padding": None}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.errors import JobError, nearest
-from edgedistill.tasks import _golden_images, _pixels
+from edgedistill.tasks import _golden_images, _made_images, _pixels
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
     LOSSES,
@@ -24,16 +24,16 @@ from edgedistill.tasks._pixels import ImageEncoder, image_settings, write_settin
 from edgedistill.tasks._processors import image_settings_of
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "UNIT",
-    "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden",
+    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "READS_MODEL",
+    "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden",
     "image_settings", "made", "model_class", "open_encoder", "prepare_encoder", "score",
     "statistics", "write_settings",
 ]  # fmt: skip
 
 EXAMPLES = "image"
 PACKAGES = _pixels.PACKAGES
-MADE = ("shifted",)
-SHIFT = 0.08  # of a side at most, and one pixel at least: 1 of 8, 18 of 224
+MADE = tuple(_made_images.KINDS)
+READS_MODEL: tuple[str, ...] = ()
 
 
 def encoder_settings(
@@ -104,28 +104,20 @@ def made(
     *,
     kinds: Sequence[str],
     seed: int,
+    model: Path | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Make unlabelled rows from labelled ones, one per row and kind, already encoded.
+    """Make unlabelled rows from others, one per row and kind, already encoded.
 
-    shifted: moved by a few pixels, the border repeated. A kind that is named twice is made twice,
-    with other draws. Rows stream: kind by kind, in order.
+    Kinds: shifted, crops, flips, mixup. They are made once, so that teacher and student see the
+    same view (Beyer et al., 2022); what is drawn are shares of the sides, the same whatever size
+    an encoder has. A kind that is named twice is made twice, with other draws. Rows stream: kind
+    by kind, in order.
     """
     for position, kind in enumerate(kinds):
         if kind not in MADE:
             raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, MADE)}")
         draws = np.random.default_rng([seed, position])
-        for index in range(len(examples)):
-            yield {"pixels": _shifted(encoder.encode(examples[index])["pixels"], draws)}
-
-
-def _shifted(pixels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    down, right = max(1, round(SHIFT * height)), max(1, round(SHIFT * width))
-    y, x = 0, 0
-    while y == 0 and x == 0:  # a copy that did not move would teach nothing
-        y, x = int(draws.integers(-down, down + 1)), int(draws.integers(-right, right + 1))
-    around = np.pad(pixels, ((down, down), (right, right), (0, 0)), mode="edge")
-    return np.ascontiguousarray(around[down - y : down - y + height, right - x : right - x + width])
+        yield from _made_images.KINDS[kind](examples, encoder, draws)
 
 
 def golden(encoder: ImageEncoder, labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedistill.errors import JobError, nearest
-from edgedistill.tasks import _golden_texts, _made_texts, _tokenizer_files, _tokens
+from edgedistill.errors import InternalError, JobError, nearest
+from edgedistill.tasks import _golden_texts, _made_texts, _neighbours, _tokenizer_files, _tokens
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
     LOSSES,
@@ -23,14 +24,16 @@ from edgedistill.tasks._classification import (
 from edgedistill.tasks._tokens import TextEncoder, max_length_for
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "UNIT",
-    "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden", "made",
-    "max_length_for", "model_class", "open_encoder", "prepare_encoder", "score", "statistics",
+    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "READS_MODEL",
+    "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden",
+    "made", "max_length_for", "model_class", "open_encoder", "prepare_encoder", "score",
+    "statistics",
 ]  # fmt: skip
 
 EXAMPLES = "text"
 PACKAGES = _tokens.PACKAGES
-MADE = tuple(_made_texts.KINDS)
+READS_MODEL = tuple(_made_texts.BY_NEIGHBOURS)
+MADE = (*_made_texts.KINDS, *READS_MODEL)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -96,18 +99,28 @@ def made(
     *,
     kinds: Sequence[str],
     seed: int,
+    model: Path | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Make unlabelled rows from labelled ones, one per row and kind, already encoded.
+    """Make unlabelled rows from others, one per row and kind, already encoded.
 
-    Kinds: masked, joined, halves (after Tang et al., 2019). Their texts depend on the seed alone,
-    not on the tokenizer: rows of a teacher and of a student stand for one another by their place.
+    Kinds: masked, joined, halves, ngrams (after Tang et al., 2019), replaced (after TinyBERT, 2020,
+    by the embeddings in the folder `model`). Their texts depend on the seed alone, not on the
+    tokenizer: rows of a teacher and of a student stand for one another by their place.
     A kind that is named twice is made twice, with other draws. Rows stream: kind by kind, in order.
     """
+    makers: dict[str, Any] = dict(_made_texts.KINDS)
+    if {*kinds} & {*READS_MODEL}:
+        if model is None:
+            raise InternalError(f"made rows ({', '.join(kinds)}) lack the model that they read")
+        texts = (example[name] for example in examples for name in encoder.columns)
+        near = _neighbours.neighbours(model, texts)
+        for kind, make in _made_texts.BY_NEIGHBOURS.items():
+            makers[kind] = partial(make, neighbours=near)
     for position, kind in enumerate(kinds):
-        if kind not in _made_texts.KINDS:
+        if kind not in makers:
             raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, MADE)}")
         draws = np.random.default_rng([seed, position])
-        yield from _made_texts.KINDS[kind](examples, np.asarray(truth), encoder, draws)
+        yield from makers[kind](examples, np.asarray(truth), encoder, draws)
 
 
 def golden(encoder: TextEncoder, labels: Sequence[str]) -> list[dict[str, Any]]:

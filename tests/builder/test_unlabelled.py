@@ -40,6 +40,7 @@ def test_the_report_says_what_they_were(built):
     jsonschema.validate(record, report.schema())
     assert "90 test, 60 unlabelled rows" in done.stderr
     assert record["data"]["splits"]["unlabelled"] == {"rows": 60, "labels": 0, "origin": "given"}
+    assert record["data"]["made"] == {"joined": 300}
     assert any("of test" in line and "left out" in line for line in record["warnings"])
     about = [step["about"] for step in record["steps"]]
     assert "the teacher's logits on unlabelled rows" in about

@@ -120,8 +120,10 @@ def test_an_encoder_goes_its_whole_way(task, tmp_path):
     assert tuple(batch) == encoder.inputs()
     assert all(len(values) == len(rows) for values in batch.values())
     assert {values.dtype for values in batch.values()} <= {np.dtype("int32"), np.dtype("float32")}
-    made = list(task.made(examples, np.zeros(len(examples), int), encoder, kinds=task.MADE, seed=0))
-    assert len(made) == len(examples) * len(task.MADE)
+    kinds = [kind for kind in task.MADE if kind not in task.READS_MODEL]
+    made = list(task.made(examples, np.zeros(len(examples), int), encoder, kinds=kinds, seed=0))
+    assert len(made) == len(examples) * len(kinds) > 0
+    assert set(task.READS_MODEL) <= set(task.MADE)
     assert all(row.keys() == rows[0].keys() for row in made)
     assert all(row[name].dtype == rows[0][name].dtype for row in made for name in row)
 

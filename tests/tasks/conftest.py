@@ -125,3 +125,32 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Callable[..., Path]:
+    """Return a function: gives a tokenizer's folder weights with a table of embeddings.
+
+    `near`: groups of words whose embeddings are nearly one; all others point anywhere.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer
+
+    def make(folder: Path, near: tuple[tuple[str, ...], ...] = (), *, dtype=np.float32) -> Path:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        size, draw = tokenizer.get_vocab_size() + 3, np.random.default_rng(0)
+        table = draw.standard_normal((size, 16)).astype(dtype)
+        for group in near:
+            ids = [tokenizer.encode(f" {each}", add_special_tokens=False).ids for each in group]
+            assert all(len(each) == 1 for each in ids), (group, ids)
+            for step, (index,) in enumerate(ids):
+                table[index] = table[ids[0][0]] + dtype(0.01 * step)
+        position = draw.standard_normal((66, 16)).astype(dtype)
+        names = "bert.embeddings.word_embeddings.weight", "bert.embeddings.position.weight"
+        save_file(dict(zip(names, (table, position), strict=True)), folder / "model.safetensors")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "vocab_size": size}))
+        return folder
+
+    return make

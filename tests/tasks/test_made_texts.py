@@ -7,8 +7,9 @@ import pytest
 
 from edgedistill.errors import JobError
 from edgedistill.tasks import text_classification as task
-from edgedistill.tasks._made_texts import SHARE_MASKED, Words, _cut, _words
+from edgedistill.tasks._made_texts import SHARE_MASKED, Words, _cut, _gram, replaced, words_of
 
+KINDS = [kind for kind in task.MADE if kind not in task.READS_MODEL]
 WORDS = ["weather", "lisbon", "money", "savings", "song", "volume", "morning", "italian"]
 
 
@@ -18,8 +19,9 @@ def encoder(tokenizer_folder):
     return task.open_encoder(folder, task.encoder_settings(folder))
 
 
-def rows_of(encoder, examples, truth, kinds, seed=0):
-    return list(task.made(examples, np.array(truth), encoder, kinds=kinds, seed=seed))
+def rows_of(encoder, examples, truth, kinds, seed=0, model=None):
+    made = task.made(examples, np.array(truth), encoder, kinds=kinds, seed=seed, model=model)
+    return list(made)
 
 
 def text_of(encoder, row):
@@ -37,10 +39,10 @@ def examples():
 
 def test_one_row_per_kind_and_example_in_order(encoder, examples):
     truth = [i % 2 for i in range(40)]
-    both = rows_of(encoder, examples, truth, task.MADE)
-    assert len(both) == 40 * len(task.MADE)
+    both = rows_of(encoder, examples, truth, KINDS)
+    assert len(both) == 40 * len(KINDS)
     assert all(str(a["input_ids"]) == str(b["input_ids"]) for a, b in zip(
-        both[:40], rows_of(encoder, examples, truth, task.MADE[:1]), strict=True))  # fmt: skip
+        both[:40], rows_of(encoder, examples, truth, KINDS[:1]), strict=True))  # fmt: skip
 
 
 def test_the_seed_decides_and_a_kind_named_twice_draws_anew(encoder, examples):
@@ -99,11 +101,11 @@ def test_a_lone_text_has_its_own_halves_swapped(encoder):
     assert made == ["lisbon weather", "savings money"]
 
 
-def test_pairs_stay_pairs(tokenizer_folder):
-    folder = tokenizer_folder("bert")
+def test_pairs_stay_pairs(tokenizer_folder, embedded):
+    folder = embedded(tokenizer_folder("bert"))
     encoder = task.open_encoder(folder, task.encoder_settings(folder, pair=True))
     examples = [{"text": "weather lisbon", "text_pair": "money savings"}] * 3
-    for row in rows_of(encoder, examples, [0, 0, 0], task.MADE):
+    for row in rows_of(encoder, examples, [0, 0, 0], task.MADE, model=folder):
         assert set(row["token_type_ids"].tolist()) == {0, 1}
 
 
@@ -117,13 +119,16 @@ def test_pairs_stay_pairs(tokenizer_folder):
     ],
 )
 def test_words_are_found_without_a_tokenizer(text, words):
-    found = _words(text)
+    found = words_of(text)
     assert [found.run(i, i + 1) for i in range(len(found.spans))] == words
     assert found.run(0, len(found.spans)) == text, "a run keeps its spacing"
 
 
-def test_texts_are_made_alike_for_models_with_other_tokenizers(tokenizer_folder, monkeypatch):
+def test_texts_are_made_alike_for_models_with_other_tokenizers(
+    tokenizer_folder, embedded, monkeypatch
+):
     """A student's rows stand for the teacher's by their place, whatever reads them."""
+    teacher = embedded(tokenizer_folder("bert"))
     examples = [{"text": "what's the weather, naïve café?"}, {"text": "今天 the song"}] * 5
     made = []
     for kind in ("bert", "roberta"):
@@ -132,7 +137,7 @@ def test_texts_are_made_alike_for_models_with_other_tokenizers(tokenizer_folder,
         seen: list = []
         encode = encoder.encode_many
         monkeypatch.setattr(encoder, "encode_many", lambda e, s=seen, f=encode: s.extend(e) or f(e))
-        rows_of(encoder, examples, [0, 1] * 5, task.MADE)
+        rows_of(encoder, examples, [0, 1] * 5, task.MADE, model=teacher)
         hidden = encoder.mask_token
         made.append([{"text": row["text"].replace(hidden, "<hidden>")} for row in seen])
     assert made[0] == made[1] and len(made[0]) == 10 * len(task.MADE)
@@ -155,6 +160,34 @@ def test_masking_reaches_both_texts_of_a_pair(tokenizer_folder):
     masks = [row["token_type_ids"][row["input_ids"] == encoder.mask].tolist() for row in rows]
     assert all(len(one) == round(SHARE_MASKED * 40) for one in masks)
     assert {0, 1} == {side for one in masks for side in one}
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 1), (3, 3), (8, 5), (30, 10)])
+def test_a_gram_is_a_run_of_one_to_five_words_or_up_to_a_third(encoder, count, most):
+    text = " ".join(f"w{n}" for n in range(count))
+    made = {_gram(words_of(text), np.random.default_rng(seed)) for seed in range(200)}
+    assert {len(each.split()) for each in made} == set(range(1, most + 1))
+    assert all(each in text for each in made)
+
+
+def test_words_are_replaced_by_their_neighbours_alone(tokenizer_folder, embedded):
+    near = (("weather", "list", "next"), ("money", "song"))
+    folder = embedded(tokenizer_folder("bert"), near)
+    encoder = task.open_encoder(folder, task.encoder_settings(folder))
+    table = {"weather": ("list", "next"), "money": ("song",)}
+    examples = [{"text": "the weather, in 2024; money weather"}, {"text": "zzz"}] * 20
+    draws = np.random.default_rng(0)
+    rows = list(replaced(examples, np.zeros(40), encoder, draws, neighbours=table))
+    texts = [text_of(encoder, row) for row in rows]
+    kept = text_of(encoder, encoder.encode(examples[0]))
+    assert len(set(texts[::2])) > 4 and kept not in texts, "one word at least"
+    for text in texts[::2]:
+        words = text.replace(",", "").replace(";", "").split()
+        assert words[0] == "the" and words[1] in ("weather", "list", "next") and "in" in words
+        assert words[-2] in ("money", "song") and words[-1] in ("weather", "list", "next")
+    assert set(texts[1::2]) == {text_of(encoder, encoder.encode(examples[1]))}
+    whole = rows_of(encoder, examples, [0] * 40, ["replaced"], model=folder)
+    assert len(whole) == 40
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
