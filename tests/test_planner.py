@@ -362,6 +362,29 @@ def test_losses_that_read_inside_read_the_first_teacher_and_say_so(tmp_path):
     assert not any("read the first" in note for note in plan(known={"further": (beside(),)}).notes)
 
 
+def test_layers_that_can_not_be_are_found_by_the_plan():
+    made = plan(settings={"distill.losses.hidden_states.map": "1,3"}, student="2")
+    assert losses_of(made)["hidden_states"] == {"weight": 1.0, "map": [1, 3]}
+    for name, value, says in (
+        (
+            "hidden_states.map",
+            "1,6",
+            r"hidden_states\.map: expected a layer of the teacher, 0 to 5",
+        ),
+        ("hidden_states.map", "lats", "did you mean 'last'"),
+        ("relations.heads", 5, "5 heads don't divide"),
+        ("relations.teacher_layer", 6, "expected -6 to 5"),
+        ("relations.of", "query,keys", "did you mean 'key'"),
+    ):
+        with pytest.raises(JobError, match=says):
+            plan(settings={f"distill.losses.{name}": value}, student="2")
+
+
+def test_a_loss_that_reads_what_the_models_have_not_is_refused():
+    with pytest.raises(JobError, match="'feature_maps' reads stages, channels of both models"):
+        plan(settings={"distill.losses.feature_maps.weight": 1})
+
+
 # ---------------------------------------------------------------- the starter, controls, keys
 
 

@@ -148,9 +148,20 @@ def shrink(
 
 
 def locate(name: str, model: Any) -> str:
-    """Map "hidden.3" or "attention.1" to the path of the module that gives it."""
+    """Map "hidden.3", "attention.1", "query.0" or "embeddings" to the module that gives it.
+
+    Layers from 0; attention is read after its softmax. Raises `ModelError` for what is not there.
+    """
     kind, _, index = name.partition(".")
-    place = f"{stack(model)}.{index}"
+    whole = stack(model)
+    if name == "embeddings":  # as wide as the layers: ELECTRA's are brought to it afterwards
+        body = whole.partition(".")[0]
+        parts = [path for path, _ in model.get_submodule(body).named_children()]
+        return f"{body}.{'embeddings_project' if 'embeddings_project' in parts else 'embeddings'}"
+    depth = len(model.get_submodule(whole))
+    if not (index.isdecimal() and int(index) < depth):
+        raise ModelError(f"a loss reads '{name}' of a model of {depth} layers, 0 to {depth - 1}")
+    place = f"{whole}.{index}"
     inner = {path for path, _ in model.get_submodule(place).named_modules()}
     if kind == "hidden":
         return place

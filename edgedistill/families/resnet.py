@@ -111,11 +111,20 @@ def shrink(
 
 
 def locate(name: str, model: Any) -> str:
-    """Map "hidden.2" to the module path of that block, counted through all stages."""
+    """Map "feature.1" to a stage, "hidden.2" to a block, counted from 0 through all stages.
+
+    Raises `ModelError` for what is not there.
+    """
     kind, _, index = name.partition(".")
-    if kind != "hidden":
-        raise ModelError(f"this family has no '{name}' to read: it has hidden.0, hidden.1, ...")
-    return _places(model)[int(index)]
+    blocks = _places(model)
+    known = {"hidden": blocks, "feature": list(dict.fromkeys(map(_stage, blocks)))}
+    places = known.get(kind, [])
+    if not (index.isdecimal() and int(index) < len(places)):
+        raise ModelError(
+            f"a loss reads '{name}' of a ResNet: it has feature.0 to "
+            f"feature.{len(known['feature']) - 1} and hidden.0 to hidden.{len(blocks) - 1}"
+        )
+    return places[int(index)]
 
 
 # ---------------------------------------------------------------- shapes
@@ -175,12 +184,17 @@ def _places(model: Any) -> list[str]:
     ]
 
 
+def _stage(place: str) -> str:
+    """Return the module path of the stage that a block lies in."""
+    return place.rpartition(".layers.")[0]
+
+
 def _slices(teacher: Any, student: Any, layers: Sequence[int]) -> dict[str, tuple[Any, bool]]:
     """Return for each of the student's tensors its values in the teacher, and if they are all."""
     weight = dict(teacher.named_parameters())
     sources, targets = _places(teacher), _places(student)
     stem = targets[0].partition("encoder.")[0] + "embedder.embedder"
-    stages = [place.rpartition(".layers.")[0] for place in targets]
+    stages = [_stage(place) for place in targets]
     firsts = [
         index for index, stage in enumerate(stages) if index == 0 or stage != stages[index - 1]
     ]

@@ -11,6 +11,7 @@ from edgedistill.settings import setting
 
 READS_TEACHER = False
 NEEDS_TRUTH = True
+DIMENSIONS = ()
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
     facts, wishes, origin = steps.facts, steps.wishes, student.origin
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
-    losses = wishes.losses(steps.task.LOSSES)
+    losses = wishes.losses(steps.task.LOSSES, student.shape, facts.teacher.shape)
     found = objective.weighed(losses, wish.alpha)
     if control:
         told = {name: value for name, value in told.items() if name not in OF_THE_TEACHER}
@@ -135,8 +135,8 @@ def _reads_inside(
     for loss in found:
         if not loss.plugin.READS_TEACHER:
             continue
-        needs = loss.plugin.needs(loss.own(temperature), student.shape, teacher.shape)
-        inside = [name for name in needs if name != "logits"]
+        needs = loss.needs(temperature, student.shape, teacher.shape)
+        inside = [name for name in needs.values() if name != "logits"]
         if inside and origin.encoder_source.hash != teacher.encoder_source.hash:
             raise ModelError(
                 f"the loss '{loss.name}' reads {inside[0]} of the teacher, and student "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from edgedistill import plugins
 from edgedistill.errors import JobError, nearest
 from edgedistill.job import Job
 from edgedistill.planner.facts import Facts
+from edgedistill.records import Shape
 from edgedistill.settings import coerce, names, setting
 from edgedistill.train import objective, recipe
 
@@ -56,10 +57,13 @@ class Wishes:
         told = {name: value for name, value in self._all(stage).items() if name in known}
         return coerce(PLANNED[stage], told, stage)
 
-    def losses(self, listed: tuple[str, ...]) -> tuple[objective.Told, ...]:
+    def losses(self, listed: tuple[str, ...], *shapes: Shape) -> tuple[objective.Told, ...]:
         """Return the losses: the recipe's, what the job says of each laid over it.
 
-        `listed` are those that make sense for the task; a file of the user's own does too.
+        `listed` are those that make sense for the task; a file of the user's own does too. Of a
+        recipe's losses those count that find what they read in models of these shapes, so that one
+        recipe can serve encoders and convolutions; the job's must be among them, and at least one
+        that reads more than logits, where there are such. Raises `JobError`.
         """
         told = self.job.stages.get("distill", {}).get("losses", {})
         if not isinstance(told, Mapping):
@@ -76,7 +80,20 @@ class Wishes:
                     f"distill.losses: '{one.name}' makes no sense for {self.facts.task}: "
                     f"{nearest(one.name, listed)}"
                 )
-        return found
+            lacks = one.lacks(*shapes)
+            if lacks and one.name in told and (one.first or one.last):
+                raise JobError(
+                    f"distill.losses: '{one.name}' reads {_words(lacks)} of both models, and here "
+                    f"not both have such: their shapes say {_words(_common(shapes))}"
+                )
+        kept = tuple(one for one in found if not one.lacks(*shapes))
+        if any(one.inside for one in found) and not any(one.inside for one in kept):
+            able = [each for each in plugins.names("recipes") if _reads(each, shapes)]
+            raise JobError(
+                f"the recipe '{self.facts.recipe.name}' reads nothing of such a model: "
+                f"{_inside(found, shapes)}; recipes that do: {', '.join(able)}"
+            )
+        return kept
 
     def made(self, offered: tuple[str, ...]) -> list[str]:
         """Return the kinds of made rows, each as often as it is wished.
@@ -106,3 +123,24 @@ class Wishes:
                 made.pop("steps", None)
             made |= layer
         return made
+
+
+def _reads(name: str, shapes: Sequence[Shape]) -> bool:
+    """Say whether a recipe has what it reads in models of these shapes."""
+    found = objective.read(recipe.read(name).losses)
+    inside = [one for one in found if one.inside]
+    return not inside or any(not one.lacks(*shapes) for one in inside)
+
+
+def _inside(found: Sequence[objective.Told], shapes: Sequence[Shape]) -> str:
+    """Say what losses look for in vain."""
+    vain = [one for one in found if one.inside]
+    return "; ".join(f"'{one.name}' reads its {_words(one.lacks(*shapes))}" for one in vain)
+
+
+def _common(shapes: Sequence[Shape]) -> list[str]:
+    return [name for name in shapes[0] if all(name in shape for shape in shapes)]
+
+
+def _words(names: Sequence[str]) -> str:
+    return ", ".join(name for name in names if "." not in name)

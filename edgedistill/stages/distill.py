@@ -109,6 +109,7 @@ def _work(
         temperature=settings.temperature,
         student=shape,
         teacher=family.shape(weights.config_of(teachers[0])) if teachers else shape,
+        seed=settings.seed,
     )
     model = weights.load(folder, task, dropout=settings.dropout)
     examples = Examples(indexed(inputs, "train"), indexed(inputs, "labels"))

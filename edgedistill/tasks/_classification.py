@@ -13,7 +13,11 @@ import numpy as np
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 UNIT = "points"
 HIGHER_IS_BETTER = True
-LOSSES = ("hard_labels", "soft_labels")
+LOSSES = (
+    "attention_maps", "attention_transfer", "correlations", "decoupled_labels", "embeddings",
+    "feature_maps", "hard_labels", "hidden_states", "logit_matching", "relations", "soft_labels",
+    "standardized_labels",
+)  # fmt: skip
 
 
 def predicted(outputs: np.ndarray) -> np.ndarray:

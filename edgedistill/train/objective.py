@@ -34,6 +34,20 @@ class Told:
             values.setdefault("temperature", temperature)
         return settings.coerce(self.plugin.Settings, values, f"losses.{self.name}")
 
+    def needs(self, temperature: float, student: Shape, teacher: Shape) -> dict[str, str]:
+        """Name what is read of the student -> of the teacher. Raises `JobError`."""
+        return _pairs(self.plugin.needs(self.own(temperature), student, teacher))
+
+    @property
+    def inside(self) -> bool:
+        """Say whether it reads more of the models than their logits, by what it declares."""
+        return bool(getattr(self.plugin, "DIMENSIONS", ()))
+
+    def lacks(self, *shapes: Shape) -> tuple[str, ...]:
+        """Name the dimensions that it reads and a shape has not: then it has nothing to read."""
+        wanted = getattr(self.plugin, "DIMENSIONS", ())
+        return tuple(each for each in wanted if not all(each in shape for shape in shapes))
+
 
 @dataclass(frozen=True)
 class Term:
@@ -44,7 +58,7 @@ class Term:
     settings: Any
     first: float
     last: float
-    needs: tuple[str, ...]
+    needs: Mapping[str, str]  # the student's name -> the teacher's beside it
     learned: Any  # a torch Module, trained with the student and never exported; or None
 
     def weight(self, share: float) -> float:
@@ -84,8 +98,12 @@ def terms(
     temperature: float,
     student: Shape,
     teacher: Shape,
+    seed: int = 0,
 ) -> tuple[Term, ...]:
-    """Make the terms of the losses that have a weight. Raises `JobError` or `TrainingError`."""
+    """Make the terms of the losses that have a weight; what they learn is drawn from the seed.
+
+    Raises `JobError` or `TrainingError`.
+    """
     # Whether a stranger's code may run was asked before a step that names it was made.
     found = weighed(read(losses, allow_code=True), alpha)
     made = []
@@ -99,8 +117,8 @@ def terms(
                 settings=own,
                 first=scale * told.first,
                 last=scale * told.last,
-                needs=tuple(told.plugin.needs(own, student, teacher)),
-                learned=told.plugin.build(own, student, teacher),
+                needs=told.needs(temperature, student, teacher),
+                learned=_drawn(told.plugin, own, student, teacher, seed),
             )
         )
     return tuple(made)
@@ -120,8 +138,10 @@ def weighed(found: Sequence[Told], alpha: float) -> tuple[Told, ...]:
 
 def needs(found: Sequence[Term], *, of_teacher: bool = False) -> tuple[str, ...]:
     """Name all that is read of the student, or of the teacher."""
-    read = (term.needs for term in found if term.plugin.READS_TEACHER or not of_teacher)
-    return tuple(sorted({name for names in read for name in names}))
+    if of_teacher:
+        read = (term.needs.values() for term in found if term.plugin.READS_TEACHER)
+        return tuple(sorted({name for names in read for name in names}))
+    return tuple(sorted({name for term in found for name in term.needs}))
 
 
 def total(
@@ -132,13 +152,30 @@ def total(
     *,
     share: float,
 ) -> Any:
-    """Return the scalar that is minimised."""
-    parts = [
-        term.weight(share) * term.plugin.loss(student, teacher, batch, term.settings, term.learned)
-        for term in found
-        if term.weight(share)
-    ]
+    """Return the scalar that is minimised; `student` and `teacher` each by its own names."""
+    parts = []
+    # Where all have faded out, the end is a zero that still has a gradient.
+    for term in [term for term in found if term.weight(share)] or found:
+        ours = {name: student[name] for name in term.needs}
+        theirs = {}
+        if term.plugin.READS_TEACHER:
+            theirs = {name: teacher[other] for name, other in term.needs.items()}
+        value = term.plugin.loss(ours, theirs, batch, term.settings, term.learned)
+        parts.append(term.weight(share) * value)
     return sum(parts[1:], parts[0])
+
+
+def _pairs(needs: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    return dict(needs) if isinstance(needs, Mapping) else {name: name for name in needs}
+
+
+def _drawn(plugin: Any, own: Any, student: Shape, teacher: Shape, seed: int) -> Any:
+    """Return what a loss learns, from the seed alone."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return plugin.build(own, student, teacher)
 
 
 def _ends(weight: Any, where: str) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.errors import ModelError
 from edgedistill.train.batches import Examples
 
 
@@ -23,7 +24,7 @@ class Taps:
             model.config.output_attentions = True  # some models keep them only when told to
         for need in needs:
             if need != "logits":
-                module = model.get_submodule(family.locate(need, model))
+                module = _module(model, family.locate(need, model), need)
                 module.register_forward_hook(self._hook(need))
 
     def _hook(self, need: str) -> Callable[[Any, Any, Any], None]:
@@ -41,6 +42,13 @@ class Taps:
         """Return what the last forward pass gave, by need."""
         caught, self.caught = self.caught, {}
         return {"logits": logits, **caught}
+
+
+def _module(model: Any, path: str, need: str) -> Any:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        raise ModelError(f"a loss reads '{need}' of a model that has no {path}") from None
 
 
 @dataclass(frozen=True)

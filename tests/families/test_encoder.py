@@ -14,6 +14,7 @@ from edgedistill.errors import ModelError
 from edgedistill.families import encoder, family_of
 from edgedistill.train import weights
 
+KINDS = ("hidden", "attention", "query", "value")
 SHAPE = {"layers": 6, "hidden": 384, "heads": 12, "feed_forward": 1536, "vocabulary": 30522}
 
 
@@ -147,20 +148,43 @@ def test_layers_that_the_teacher_has_not_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
 def test_names_that_losses_read_lie_where_they_say(tmp_path, kind):
+    """What is caught is what transformers itself calls hidden states and attentions."""
     from edgedistill.train.signals import Taps
 
     folder = tiny.model(tmp_path / "model", kind)
     model = loaded(folder, kind)
-    needs = ("hidden.2", "attention.1", "query.0", "value.3")
+    needs = ["embeddings", "key.3", *(f"{one}.{i}" for one in KINDS for i in range(4))]
     taps = Taps(model, needs, encoder)
-    rows = tiny.rows(tmp_path / "rows", folder, kind, count=1)
-    answers(model, kind, folder, rows)
+    opened = plugins.find("tasks", tiny.task(kind)).open_encoder(folder, tiny.encoder(folder, kind))
+    from edgedistill.train.batches import Examples, tensors
+
+    rows = Examples([tiny.rows(tmp_path / "rows", folder, kind, count=3)])
+    batch = tensors(opened.batch(rows.rows([0, 1, 2])), "cpu")
+    with torch.no_grad():
+        told = model(**batch, output_hidden_states=True, output_attentions=True)
     caught = taps.take(None)
-    length = caught["hidden.2"].shape[1]
-    assert caught["hidden.2"].shape == (1, length, 32)
-    assert caught["attention.1"].shape == (1, 4, length, length)
-    assert caught["attention.1"].sum(-1) == pytest.approx(1.0, abs=1e-5)
-    assert caught["query.0"].shape == caught["value.3"].shape == (1, length, 32)
+    length = caught["embeddings"].shape[1]
+    assert torch.equal(caught["embeddings"], told.hidden_states[0])
+    for index in range(4):
+        assert torch.equal(caught[f"attention.{index}"], told.attentions[index])
+        assert caught[f"hidden.{index}"].shape == (3, length, 32)
+        if index < 3:  # of the last some models give what their final norm makes of it
+            assert torch.equal(caught[f"hidden.{index}"], told.hidden_states[index + 1])
+        one, other = caught[f"query.{index}"], caught[f"value.{index}"]
+        assert one.shape == other.shape == (3, length, 32) and not torch.equal(one, other)
+    if kind != "mpnet":  # it adds biases of relative positions to its scores
+        query, key = (caught[f"{one}.3"].view(3, length, 4, 8) for one in ("query", "key"))
+        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / 8**0.5
+        if "attention_mask" in batch:
+            scores = scores.masked_fill(batch["attention_mask"][:, None, None] == 0, -1e9)
+        assert torch.allclose(scores.softmax(-1), caught["attention.3"], atol=1e-5)
+
+
+def test_a_layer_that_is_not_there_is_named(tmp_path):
+    model = loaded(tiny.model(tmp_path, "bert"), "bert")
+    for name in ("hidden.4", "attention.", "logit", "feature.0"):
+        with pytest.raises(ModelError, match=name):
+            encoder.locate(name, model)
 
 
 @pytest.mark.parametrize("kind", encoder.MODEL_TYPES)

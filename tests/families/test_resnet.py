@@ -11,6 +11,7 @@ from edgedistill import plugins
 from edgedistill.errors import ModelError
 from edgedistill.families import family_of, resnet
 from edgedistill.train import weights
+from edgedistill.train.signals import Taps
 
 TASK = "image-classification"
 TEACHER = resnet.shape({"depths": [4, 4, 4], "hidden_sizes": [32, 64, 128], "embedding_size": 32})
@@ -124,8 +125,22 @@ def test_what_losses_read_lies_where_it_says(teacher):
     path = resnet.locate("hidden.2", teacher)
     assert path == "resnet.encoder.stages.1.layers.0"
     teacher.get_submodule(path)
+    assert resnet.locate("feature.1", teacher) == "resnet.encoder.stages.1"
+    for name in ("feature.3", "hidden.12", "hidden.x"):
+        with pytest.raises(ModelError, match=name):
+            resnet.locate(name, teacher)
     with pytest.raises(ModelError, match="attention"):
         resnet.locate("attention.0", teacher)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "bottleneck"])
+def test_what_stages_give_is_what_transformers_calls_hidden_states(tmp_path, kind):
+    model = weights.load(tiny.model(tmp_path, kind), plugins.find("tasks", tiny.task(kind)))
+    taps = Taps(model, ["feature.0", "feature.1"], resnet)
+    told = model(torch.randn(2, 1, 16, 16), output_hidden_states=True)
+    caught = taps.take(None)
+    for stage in range(2):
+        assert torch.equal(caught[f"feature.{stage}"], told.hidden_states[stage + 1])
 
 
 def test_a_config_without_a_dimension_names_it():

@@ -133,7 +133,7 @@ def test_a_loss_that_is_no_number_names_step_and_rate(place, tmp_path):
             return student["logits"].sum() * (float("nan") if Broken.calls > 3 else 0.0)
 
     Broken.calls = 0
-    broken = objective.Term("broken", Broken, None, 1.0, 1.0, ("logits",), None)
+    broken = objective.Term("broken", Broken, None, 1.0, 1.0, {"logits": "logits"}, None)
     with pytest.raises(TrainingError, match=r"loss is not a number at step 4 of 24, rate 0\.0048"):
         loop.fit(model(place), work(place, tmp_path, losses=(broken,)))
 
@@ -156,7 +156,7 @@ def test_learned_parts_of_losses_are_trained_and_resumed(place, tmp_path, monkey
     def losses():
         torch.manual_seed(5)
         part = torch.nn.Linear(3, 4)
-        return (objective.Term("learning", Learning, None, 1.0, 1.0, ("logits",), part),)
+        return (objective.Term("learning", Learning, None, 1.0, 1.0, {"logits": "logits"}, part),)
 
     monkeypatch.setenv(checkpoint.VARIABLE, "0")
     monkeypatch.setattr(loop, "BAR_SECONDS", 0.0)

@@ -51,6 +51,31 @@ def test_a_weight_can_move_over_the_run():
     assert value(found, 0.25) == pytest.approx(0.75 * one("soft_labels"), rel=1e-6)
 
 
+def test_losses_that_have_all_faded_out_end_as_zero():
+    found = terms({"soft_labels": {"weight": [1, 0]}, "logit_matching": {"weight": [2, 0]}}, 1.0)
+    assert value(found, 1.0) == 0 < value(found, 0.5)
+
+
+def test_each_loss_gets_what_it_reads_the_teachers_beside_the_students():
+    class Loss:
+        READS_TEACHER, DIMENSIONS = True, ("layers",)
+
+        @staticmethod
+        def loss(student, teacher, batch, settings, learned):
+            assert list(student) == list(teacher) == ["hidden.0", "hidden.1"]
+            assert student["hidden.1"] == 10 and teacher["hidden.0"] == teacher["hidden.1"] == 3
+            return torch.tensor(5.0)
+
+    pairs = {"hidden.0": "hidden.4", "hidden.1": "hidden.4"}
+    found = (objective.Term("it", Loss, None, 1.0, 1.0, pairs, None), *terms({"soft_labels": {}}))
+    assert objective.needs(found) == ("hidden.0", "hidden.1", "logits")
+    assert objective.needs(found, of_teacher=True) == ("hidden.4", "logits")
+    student = {"hidden.0": 9, "hidden.1": 10, "logits": OURS}
+    teacher = {"hidden.4": 3, "logits": THEIRS}
+    whole = objective.total(found, student, teacher, BATCH, share=0.0).item()
+    assert whole == pytest.approx(5 + 0.75 * one("soft_labels"), rel=1e-6)
+
+
 @pytest.mark.parametrize("weight", ["much", [1.0], -1, [0, -2]])
 def test_a_weight_that_is_none_is_an_error(weight):
     with pytest.raises(JobError, match=r"losses\.soft_labels\.weight"):
