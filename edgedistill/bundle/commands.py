@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.bundle import gate, scoring
+from edgedistill.bundle import emulated, gate, scoring
 from edgedistill.bundle.gate import Asked, CheckResult
 from edgedistill.bundle.untrusted import printable
 from edgedistill.errors import UsageError, nearest
@@ -18,7 +18,7 @@ from edgedistill.job import DataSpec
 from edgedistill.progress import silent
 from edgedistill.records import Check, Progress
 
-__all__ = ["Answered", "CheckResult", "check", "eval_", "plain", "told"]
+__all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "plain", "told"]
 
 WORDS = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
 VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a limit"}
@@ -102,6 +102,13 @@ def eval_(folder: str | Path, data: Any = None, *, progress: Progress = silent) 
         golden=plain(found.golden),
         warnings=found.warnings,
     )
+
+
+def eval_as(
+    folder: str | Path, cpu: str, data: Any = None, *, progress: Progress = silent
+) -> emulated.Emulated:
+    """Score a bundle as another processor would; see `emulated.eval_as`."""
+    return emulated.eval_as(folder, cpu, data=_spec(data), progress=progress)
 
 
 def _spec(data: Any) -> DataSpec | None:

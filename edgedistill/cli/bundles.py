@@ -106,14 +106,17 @@ def bench(what: tuple[str, ...], as_json: bool, **flags: Any) -> None:
 @click.command("eval")
 @BUNDLE
 @DATA
-@click.option("--cpu", metavar="NAME", help="As another processor, by emulation (not yet).")
+@click.option("--cpu", metavar="NAME", help="As another processor, by emulation: haswell.")
 @JSON
 def eval_(bundle: Path, data: str | None, cpu: str | None, as_json: bool) -> None:
     """Score a bundle on rows, as it ships."""
     from edgedistill.bundle import commands
 
     if cpu is not None:
-        raise UsageError("eval --cpu: emulating another processor is not built yet")
+        with Printer() as printer:
+            there = commands.eval_as(bundle, cpu, data, progress=printer)
+        _lines([json.dumps(dataclasses.asdict(there))] if as_json else there.lines())
+        return
     result = commands.eval_(bundle, data)
     _lines([json.dumps(dataclasses.asdict(result))] if as_json else result.lines())
     _warned(result.warnings)

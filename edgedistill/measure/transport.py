@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,9 +63,12 @@ class Transport(Protocol):
 
 
 class Local:
-    """A probe on this host: a process of its own in a folder of its own."""
+    """A probe on this host: a process of its own in a folder of its own.
 
-    def __init__(self) -> None:
+    `command` runs a Python; an emulator's stands before it.
+    """
+
+    def __init__(self, command: Sequence[str] = (sys.executable,)) -> None:
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
             shutil.copyfile(PROBE, self.folder / "probe.py")
@@ -72,7 +76,7 @@ class Local:
         except OSError as error:
             raise from_os_error(error, "starting a probe") from error
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "probe.py"],
+            [*command, "-I", "probe.py"],
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -253,3 +254,17 @@ def test_bench_takes_models_or_a_comparison(command):
     for line in (("bench",), ("bench", "x.onnx", "--compare", "a", "b")):
         code, _, err = command(*line)
         assert code == 2 and "--compare A B alone" in err
+
+
+@pytest.mark.skipif(not shutil.which("qemu-x86_64-static"), reason="no qemu-user-static here")
+def test_eval_as_another_processor_scores_and_compares(command, tmp_path, text_contents: Contents):
+    out = bundle.write(tmp_path / "b", text_contents, prove=lambda opened: None).folder
+    code, said, err = command("eval", out, "--cpu", "nehalem", "--json")
+    assert code == 0, err
+    told = json.loads(said)
+    assert told["cpu"] == "Nehalem" and told["score"] is None and told["agreement"] == 100
+    (tmp_path / "rows").mkdir()
+    label = text_contents.labels[0]
+    (tmp_path / "rows" / "test.csv").write_text(f"text,label\nthe rain,{label}\nsun,{label}\n")
+    code, said, _ = command("eval", out, "--cpu", "nehalem", "--data", tmp_path / "rows")
+    assert code == 0 and "2 test rows of rows" in said and "there" in said
