@@ -150,6 +150,37 @@ def test_students_share_the_teachers_labels_and_encodings():
     assert count == {"label": 2, "encode": 4}  # rows and made rows; train, made, validation, test
 
 
+def test_a_student_of_a_smaller_vocabulary_reads_rows_by_its_own_encoder():
+    made = plan(student=["2", "2x32v60", "3v60"])
+    names = [row.name for row in made.candidates if row.role == "candidate"]
+    assert names == ["student 2x32 int8", "student 2x32v60 int8", "student 3x32v60 int8"]
+    (fold,) = steps_named(made, "fold")
+    assert fold.settings["vocabulary"] == 60
+    assert sources(fold, "rows") == {"train"}
+    count = {stage: len(steps_named(made, stage)) for stage in ("label", "encode")}
+    assert count == {"label": 2, "encode": 8}  # shared by students of one vocabulary
+    row = next(row for row in made.candidates if row.name == "student 2x32v60 int8")
+    training = row.training
+    for name in ("train.0", "train.1", "validation.0"):
+        assert training.inputs[name].inputs["encoder.0"] is fold
+    for index in (0, 1):  # the teacher labels its own encoding of the same rows
+        own, theirs = training.inputs[f"train.{index}"], training.inputs[f"labels.{index}"]
+        theirs = theirs.inputs["rows.0"]
+        assert theirs.inputs["encoder.0"] is made.baseline.test.inputs["rows.0"].inputs["encoder.0"]
+        assert theirs.inputs["rows.0"] == own.inputs["rows.0"]
+        assert own.settings == theirs.settings
+    assert training.inputs["student.0"].inputs["encoder.0"] is fold
+    assert row.test.inputs["rows.0"].inputs["encoder.0"] is fold
+    whole = next(row for row in made.candidates if row.name == "student 2x32 int8")
+    assert whole.training.settings["rate"] == training.settings["rate"]
+
+
+def test_no_step_that_fits_a_smaller_vocabulary_sees_test_rows():
+    for step in steps_of(plan(student="2v60").rows()):
+        if "test" in sources(step, "rows"):
+            assert step.stage in ("encode", "evaluate"), step
+
+
 def test_the_control_reads_no_teacher_and_takes_as_many_steps():
     made = plan()
     student = next(row for row in made.candidates if row.name == "student 2x32 int8")

@@ -79,7 +79,7 @@ def encode_ms(course: Course, row: Candidate) -> Mapping[str, float]:
     """Time the encoder of a row, one example at a time, on real test rows."""
     step = encoded(row)
     task = plugins.find("tasks", course.facts.task, allow_code=True)
-    encoder = task.open_encoder(course.folder(step.inputs["encoder.0"]), step.settings["encoder"])
+    encoder = task.open_encoder(course.folder(row.graph), step.settings["encoder"])
     examples = Rows(course.folder(step.inputs["rows.0"]))
     timed = [examples.example(index) for index in range(min(ENCODED, len(examples)))]
     return sample.time_each(lambda example: encoder.batch([encoder.encode(example)]), timed)

@@ -89,6 +89,7 @@ SAID: Mapping[str, Any] = {
     "label": _label,
     "evaluate": _evaluate,
     "finetune": lambda step, row, *_: f"the teacher's head, {step.settings['steps']:,} steps",
+    "fold": lambda step, *_: f"a vocabulary of {step.settings['vocabulary']:,} pieces",
     "initialize": lambda step, row, *_: (
         f"{_bare(row)} from {_origin(step)} layers "
         f"{', '.join(map(str, step.settings['layers'])) or 'as the family says'}"

@@ -74,6 +74,7 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         teacher, cut = _model(found, data, task, job, keep, scratch)
         beside = list(_further(job, data.task, found, labels))
         further = tuple(_model(each, data, task, job, keep, scratch)[0] for each in beside)
+        _all_foldable(job, task, teacher, scratch / found.encoder_digest[:16])
         students = {
             path: _model(other, data, task, job, keep, scratch)[0]
             for path, other in _students(job, data.task, found, scratch)
@@ -245,6 +246,18 @@ def _model(
         labels=found.labels or (),
     )
     return model, cut
+
+
+def _all_foldable(job: Job, task: Any, teacher: Model, encoder: Path) -> None:
+    """Refuse students whose vocabulary the teacher's encoder can't be cut down to."""
+    family = plugins.find("families", teacher.family)
+    for text in job.student.shapes:
+        wanted = family.parse(text, teacher.shape).get("vocabulary")
+        if wanted not in (None, teacher.shape.get("vocabulary")):
+            try:
+                task.check_fold(encoder, wanted, teacher.encoder)
+            except ModelError as error:
+                raise ModelError(f"student '{text}': {error}") from None
 
 
 def _some(examples: Sequence[Any]) -> list[Any]:

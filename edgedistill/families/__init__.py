@@ -32,8 +32,8 @@ class Family(Protocol):
     def parse(self, text: str, teacher: Shape) -> Shape:
         """Read "2", "2x256" or "same" as a student's shape. Raises `ModelError`."""
 
-    def name(self, shape: Shape) -> str:
-        """Write a shape for people: "2x384"."""
+    def name(self, shape: Shape, teacher: Shape | None = None) -> str:
+        """Write a shape for people: "2x384"; of a teacher's student, so that `parse` reads it."""
 
     def defaults(self, teacher: Shape) -> Sequence[Shape]:
         """Return the shapes to try without being told, the smallest first."""
@@ -48,6 +48,9 @@ class Family(Protocol):
 
         `init` is "teacher" (from the teacher's own layers) or "random".
         """
+
+    def fold(self, model: Any, kept: Sequence[int]) -> None:
+        """Keep the embeddings of those ids alone, each at its new id (texts; may be left out)."""
 
     def locate(self, name: str, model: Any) -> str:
         """Map a loss's need ("hidden.3", "attention.1") to a module path of the model."""

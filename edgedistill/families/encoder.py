@@ -66,23 +66,43 @@ def shape(config: Mapping[str, Any]) -> Shape:
 
 
 def parse(text: str, teacher: Shape) -> Shape:
-    """Read "2" (layers), "2x256" (layers x hidden) or "same". Raises `ModelError`."""
-    if text == "same":
-        return dict(teacher)
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    """Read layers (2), layers x width (2x256), layers x width x feed-forward (2x256x512), same.
+
+    Each may end in the pieces of a smaller vocabulary (2x256v6000, 2v6000). Raises `ModelError`.
+    """
+    match = re.fullmatch(r"(?:same|(\d+)(?:x(\d+)(?:x(\d+))?)?)(?:v(\d+))?", text.strip())
     if not match:
         raise ModelError(
-            f"'{text}' is no student: expected layers (2), layers x width (2x256), same"
+            f"'{text}' is no student: expected layers (2), layers x width (2x256), "
+            "layers x width x feed-forward (2x256x512), same; "
+            "with a smaller vocabulary, 2x256v6000"
         )
-    layers, hidden = int(match[1]), int(match[2] or teacher["hidden"])
-    if not 1 <= layers <= teacher["layers"]:
+    layers, hidden, feed_forward, vocabulary = (int(one) if one else None for one in match.groups())
+    if layers is not None and not 1 <= layers <= teacher["layers"]:
         raise ModelError(f"a student of {layers} layers: expected 1 to {teacher['layers']}")
-    return {**teacher, "layers": layers, **_scaled(hidden, teacher)}
+    made = dict(teacher)
+    if layers is not None:
+        width = teacher["hidden"] if hidden is None else hidden
+        made |= {"layers": layers, **_scaled(width, teacher)}
+    if feed_forward is not None:
+        made["feed_forward"] = _ranged("a feed-forward", feed_forward, 8, teacher["feed_forward"])
+    if vocabulary is not None:
+        if "vocabulary" not in teacher:
+            raise ModelError(f"'{text}': a model of images has no vocabulary; expected 2 or 2x256")
+        made["vocabulary"] = _ranged("a vocabulary", vocabulary, 1, teacher["vocabulary"])
+    return made
 
 
-def name(shape: Shape) -> str:
-    """Write a shape for people: "2x384"."""
-    return f"{shape['layers']}x{shape['hidden']}"
+def name(shape: Shape, teacher: Shape | None = None) -> str:
+    """Write a shape for people: "2x384"; with its teacher's beside it, what else differs too."""
+    made = f"{shape['layers']}x{shape['hidden']}"
+    if teacher is None:
+        return made
+    if shape["feed_forward"] != _feed_forward(shape["hidden"], teacher):
+        made += f"x{shape['feed_forward']}"
+    if shape.get("vocabulary") != teacher.get("vocabulary"):
+        made += f"v{shape['vocabulary']}"
+    return made
 
 
 def defaults(teacher: Shape) -> Sequence[Shape]:
@@ -145,6 +165,29 @@ def shrink(
             same = values.shape == source[names[key]].shape
             facts["copied" if same else "sliced"].append(key)
     return student.eval(), facts
+
+
+def fold(model: Any, kept: Sequence[int]) -> None:
+    """Keep the embeddings of those ids alone, each at its new id, and say so in the config."""
+    import torch
+
+    table, config = model.get_input_embeddings(), model.config
+    if not all(0 <= old < len(table.weight) for old in kept):
+        raise ModelError(
+            f"the tokenizer has pieces up to {max(kept):,}, the model embeddings for "
+            f"{len(table.weight):,}"
+        )
+    with torch.no_grad():
+        rows = table.weight[torch.tensor(list(kept))].clone()
+    model.set_input_embeddings(
+        torch.nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=table.padding_idx)
+    )
+    config.vocab_size = len(kept)
+    new = {old: index for index, old in enumerate(kept)}
+    for key, value in config.to_dict().items():
+        # the padding's id stays as it is: some types count positions from it
+        if key.endswith("_token_id") and key != "pad_token_id" and isinstance(value, int):
+            setattr(config, key, new.get(value))
 
 
 def locate(name: str, model: Any) -> str:
@@ -224,12 +267,24 @@ def _scaled(hidden: int, teacher: Shape) -> dict[str, int]:
     """Scale heads and feed-forward with the width; heads keep their size."""
     size = teacher["hidden"] // teacher["heads"]
     if hidden % size or not size <= hidden <= teacher["hidden"]:
+        near = min(max(size, round(hidden / size) * size), teacher["hidden"])
         raise ModelError(
             f"a width of {hidden}: expected a multiple of the teacher's head size, {size}, "
-            f"up to {teacher['hidden']}"
+            f"up to {teacher['hidden']}, such as {near}"
         )
-    feed_forward = round(teacher["feed_forward"] * hidden / teacher["hidden"] / 8) * 8
+    feed_forward = _feed_forward(hidden, teacher)
     return {"hidden": hidden, "heads": hidden // size, "feed_forward": feed_forward}
+
+
+def _feed_forward(hidden: int, teacher: Shape) -> int:
+    """Return the feed-forward of a width where nothing else is said."""
+    return round(teacher["feed_forward"] * hidden / teacher["hidden"] / 8) * 8
+
+
+def _ranged(what: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise ModelError(f"{what} of {value:,}: expected {low:,} to {high:,} (the teacher's)")
+    return value
 
 
 def _config(config: Any, shape: Shape, layers: Sequence[int]) -> Any:

@@ -60,7 +60,7 @@ def parse(text: str, teacher: Shape) -> Shape:
     return _scaled(teacher, _spread(blocks, teacher), channels / teacher["channels"])
 
 
-def name(shape: Shape) -> str:
+def name(shape: Shape, teacher: Shape | None = None) -> str:
     """Write a shape for people: blocks x channels of the last stage, "4x256"."""
     return f"{shape['blocks']}x{shape['channels']}"
 

@@ -27,7 +27,7 @@ class Model:
     """A model that the user brought: the teacher, or a student from another checkpoint."""
 
     source: Source
-    encoder_source: Source
+    encoder_source: Source | Step  # a step, where a student has an encoder of its own making
     encoder: Mapping[str, Any]  # what opens the encoder: {"max_length": 64, ...}
     config: Mapping[str, Any]
     family: str

@@ -94,7 +94,7 @@ def _student(
     steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
 ) -> tuple[list[Candidate], Candidate]:
     """Make the rows of one student: what is chosen from, and its float row."""
-    shape, origin, name = student
+    shape, origin, name = student.shape, student.reader, student.name
     training = trained(steps, student, start, control=False)
     graph, untrained = steps.export(training, origin), steps.export(start, origin)
     common: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _controls(
     steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
 ) -> list[Candidate]:
     """Make a student's controls, one in float and one a scheme: whatever is chosen has its own."""
-    shape, origin, name = student
+    shape, origin, name = student.shape, student.reader, student.name
     control = trained(steps, student, start, control=True)
     graph = steps.export(control, origin)
     return [

@@ -72,7 +72,7 @@ class Steps:
     # ------------------------------------------------------------ rows and the teacher
 
     def encode(self, split: str, model: Model, *, made: Sequence[str] = ()) -> Step:
-        key = ("encode", split, model.encoder_source.hash, str(model.encoder), tuple(made))
+        key = ("encode", split, identity(model.encoder_source), str(model.encoder), tuple(made))
         if key not in self._shared:
             inputs = {"rows.0": self.facts.splits[split], "encoder.0": model.encoder_source}
             if {*made} & {*self.task.READS_MODEL}:  # as it came: its head tells nothing of words
@@ -83,6 +83,22 @@ class Steps:
                 encoder=model.encoder,
                 made=tuple(made),
                 seed=self.job.run.seed if made else 0,  # it decides the draws of made rows alone
+            )
+        return self._shared[key]
+
+    def fold(self, model: Model, vocabulary: int) -> Step:
+        """Make the encoder of a model with fewer pieces, by what the training rows use."""
+        rows = enumerate(name for name in ("train", "unlabelled") if name in self.facts.splits)
+        key = ("fold", identity(model.encoder_source), str(model.encoder), vocabulary)
+        if key not in self._shared:
+            self._shared[key] = self.step(
+                "fold",
+                {
+                    "encoder.0": model.encoder_source,
+                    **{f"train.{index}": self.encode(split, model) for index, split in rows},
+                },
+                vocabulary=vocabulary,
+                encoder=model.encoder,
             )
         return self._shared[key]
 
@@ -210,6 +226,11 @@ class Steps:
         exact = plugin.exact_on(settings)
         here = self.facts.host.instructions
         return {} if here in exact or not exact else {"session.x64quantprecision": "1"}
+
+
+def identity(thing: Step | Source) -> str | int:
+    """Return what tells steps and sources of one plan apart."""
+    return thing.hash if isinstance(thing, Source) else id(thing)
 
 
 def session(target: Target, config: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError
 from edgedistill.planner.facts import Model
-from edgedistill.planner.steps import Steps
+from edgedistill.planner.steps import Steps, identity
 from edgedistill.records import Shape, Source, Step
 from edgedistill.train import objective, pace
 
@@ -16,11 +17,15 @@ OF_THE_TEACHER = ("alpha", "temperature")  # settings that the control does with
 
 
 class Student(NamedTuple):
-    """A student to try: its shape, the model that it starts from, its name for people."""
+    """A student to try: its shape, the model that it starts from, its name for people.
+
+    `reader` says how it reads rows: as its origin does, unless its vocabulary is a smaller one.
+    """
 
     shape: Shape
     origin: Model
     name: str
+    reader: Model
 
 
 def students(steps: Steps) -> list[Student]:
@@ -29,19 +34,30 @@ def students(steps: Steps) -> list[Student]:
     shapes = [family.parse(text, teacher.shape) for text in (*map(str, wish.layers), *wish.shapes)]
     if not shapes and "teacher" in wish.from_:
         shapes = list(family.defaults(teacher.shape))
-    made = [Student(shape, teacher, family.name(shape)) for shape in shapes]
+    made = [
+        Student(shape, teacher, family.name(shape, teacher.shape), _reader(steps, teacher, shape))
+        for shape in shapes
+    ]
     seen: dict[str, int] = {}
     for path in wish.paths():
         origin = steps.facts.students[path]
         name = f"{origin.source.name} {plugins.find('families', origin.family).name(origin.shape)}"
         seen[name] = number = seen.get(name, 0) + 1
-        made.append(Student(origin.shape, origin, f"{name} #{number}" if number > 1 else name))
+        name = f"{name} #{number}" if number > 1 else name
+        made.append(Student(origin.shape, origin, name, origin))
     return made
+
+
+def _reader(steps: Steps, origin: Model, shape: Shape) -> Model:
+    """Return how a student of that shape reads rows."""
+    if shape.get("vocabulary") == origin.shape.get("vocabulary"):
+        return origin
+    return replace(origin, encoder_source=steps.fold(origin, shape["vocabulary"]))
 
 
 def initial(steps: Steps, student: Student) -> Step:
     """Make the untrained student, from the teacher's own layers or from another checkpoint."""
-    shape, origin, _ = student
+    shape, origin = student.shape, student.origin
     family = plugins.find("families", origin.family)
     own = origin is steps.facts.teacher
     layers = family.layers(shape, origin.shape)
@@ -56,9 +72,12 @@ def initial(steps: Steps, student: Student) -> Step:
                 f"0 to {whole - 1}, got {', '.join(map(str, wished))}"
             )
         layers = wished
+    inputs = {"teacher.0": steps.teacher if own else origin.source}
+    if student.reader is not origin:
+        inputs["encoder.0"] = student.reader.encoder_source
     return steps.step(
         "initialize",
-        {"teacher.0": steps.teacher if own else origin.source},
+        inputs,
         told=told,
         family=origin.family,
         shape=dict(shape),
@@ -72,7 +91,7 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
 
     The control takes the same steps and the same optimisation; what reads the teacher is dropped.
     """
-    facts, wishes, origin = steps.facts, steps.wishes, student.origin
+    facts, wishes, reader = steps.facts, steps.wishes, student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
     losses = wishes.losses(steps.task.LOSSES, student.shape, facts.teacher.shape)
@@ -84,11 +103,11 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         found = objective.weighed(losses, 0.0)
     inputs: dict[str, Step | Source] = {
         "student.0": start,
-        "validation.0": steps.encode("validation", origin),
-        "train.0": steps.encode("train", origin),
+        "validation.0": steps.encode("validation", reader),
+        "train.0": steps.encode("train", reader),
     }
     if any(loss.plugin.READS_TEACHER for loss in found):
-        inputs |= _labelled(steps, origin, kinds)
+        inputs |= _labelled(steps, reader, kinds)
         if _reads_inside(steps, student, found, wish.temperature):
             inputs["teacher.0"] = steps.teacher
     rows = sum(facts.rows[split] for split in _read(steps)) * (1 + len(kinds))
@@ -96,11 +115,11 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         "distill",
         inputs,
         told=told,
-        rate=_rate(steps, origin, student.shape),
-        family=origin.family,
+        rate=_rate(steps, student.origin, student.shape),
+        family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
         steps=pace.steps(rows, epochs=wishes.planned("distill").epochs, batch=wish.batch),
-        encoder=origin.encoder,
+        encoder=reader.encoder,
     )
 
 
@@ -131,13 +150,13 @@ def _reads_inside(
     steps: Steps, student: Student, found: Sequence[objective.Told], temperature: float
 ) -> bool:
     """Say whether a loss reads more of the teacher than logits, which a live one must give."""
-    teacher, origin = steps.facts.teacher, student.origin
+    teacher, reader = steps.facts.teacher, student.reader
     for loss in found:
         if not loss.plugin.READS_TEACHER:
             continue
         needs = loss.needs(temperature, student.shape, teacher.shape)
         inside = [name for name in needs.values() if name != "logits"]
-        if inside and origin.encoder_source.hash != teacher.encoder_source.hash:
+        if inside and identity(reader.encoder_source) != identity(teacher.encoder_source):
             raise ModelError(
                 f"the loss '{loss.name}' reads {inside[0]} of the teacher, and student "
                 f"{student.name} has an encoder of its own: only logits can be compared"
@@ -150,7 +169,9 @@ def _reads_inside(
 def _rate(steps: Steps, origin: Model, shape: Shape) -> float:
     """Return the learning rate from what is kept of a trained model."""
     family: Any = plugins.find("families", origin.family)
-    parts = [shape[name] / whole for name, whole in origin.shape.items() if name in shape]
+    # of a smaller vocabulary the rows that stay are the teacher's as they were
+    sizes = {name: whole for name, whole in origin.shape.items() if name != "vocabulary"}
+    parts = [shape[name] / whole for name, whole in sizes.items() if name in shape]
     kept = min(parts, default=1.0) if origin is steps.facts.teacher else 1.0
     kept = 0.0 if steps.job.student.init == "random" else kept
     return pace.rate(kept, **getattr(family, "RATE", {}))

@@ -16,7 +16,7 @@ from edgedistill.errors import ModelError
 from edgedistill.records import Progress
 from edgedistill.settings import setting
 
-INPUTS = {"teacher": "model"}
+INPUTS = {"teacher": "model", "encoder": "encoder"}  # an encoder where it is not the teacher's
 OUTPUT = "model"
 PACKAGES = ("torch", "transformers", "safetensors")
 
@@ -49,6 +49,7 @@ def run(
     Facts: shape, layers, parameters, which were copied and fresh, head ("kept" or "new").
     Raises `ModelError` for a config without weights, unless the start is to be random.
     """
+    import numpy as np
     import torch
 
     from edgedistill.train import weights
@@ -59,6 +60,7 @@ def run(
     teacher_shape = family.shape(weights.config_of(folder))
     shape = {**teacher_shape, **settings.shape}
     layers = settings.layers or tuple(family.layers(shape, teacher_shape))
+    folded = inputs.get("encoder.0")
     if settings.init != "random" and not weights.has_weights(folder):
         raise ModelError(
             "a config without weights can only start from random ones: --set student.init=random"
@@ -69,10 +71,16 @@ def run(
     kept = not settings.labels or weights.labels_of(folder) == list(settings.labels)
     if not kept:
         weights.new_head(teacher, seed=settings.seed)
+    whole = weights.parameters(teacher)
+    if folded is not None:
+        family.fold(teacher, np.load(folded / "kept.npy").tolist())
+    _same_vocabulary(shape, family.shape(teacher.config.to_dict()))
     student, told = family.shrink(
         teacher, shape, layers=layers, init=settings.init, seed=settings.seed
     )
     weights.save(student, out, beside=folder, labels=settings.labels or None)
+    if folded is not None:
+        task.folded_files(out, folded, np.load(folded / "kept.npy").tolist())
     if settings.init == "random":
         progress(
             {
@@ -83,11 +91,17 @@ def run(
         )
     return {
         "shape": dict(shape),
-        "name": family.name(shape),
+        "name": family.name(shape, teacher_shape),
         "layers": list(layers),
         "init": settings.init,
         "head": "kept" if kept and settings.init == "teacher" else "new",
         "parameters": weights.parameters(student),
-        "teacher_parameters": weights.parameters(teacher),
+        "teacher_parameters": whole,
         **told,
     }
+
+
+def _same_vocabulary(shape: Mapping[str, int], found: Mapping[str, int]) -> None:
+    wanted, there = shape.get("vocabulary"), found.get("vocabulary")
+    if wanted != there:
+        raise ModelError(f"a vocabulary of {wanted} is wanted, and the encoder has {there} pieces")

@@ -78,6 +78,26 @@ class Task(Protocol):
         """Open the encoder in a folder; settings: as `encoder_settings` gives them, or
         the manifest's `encode`."""
 
+    def check_fold(self, folder: Path, vocabulary: int, settings: Mapping[str, Any]) -> None:
+        """Raise `ModelError` where the encoder can't have so small a vocabulary (texts alone)."""
+
+    def fold(
+        self,
+        folder: Path,
+        used: np.ndarray,
+        vocabulary: int,
+        out: Path,
+        settings: Mapping[str, Any],
+    ) -> tuple[list[int], int, int]:
+        """Write an encoder of fewer pieces (texts alone; may be left out, with `check_fold`).
+
+        `used`: how often the training rows hold each id. Returns the old id of each new one, how
+        many pieces had to stay, and how many there were.
+        """
+
+    def folded_files(self, model: Path, encoder: Path, kept: Sequence[int]) -> None:
+        """Lay what `fold` wrote over the encoder's files in a model folder (beside `fold`)."""
+
     def compare_encoder(
         self, model: Path, encoder: Any, examples: Sequence[Mapping[str, Any]]
     ) -> str | None:

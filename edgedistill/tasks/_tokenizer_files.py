@@ -7,7 +7,8 @@ may be: that is read once from the model's other files, and stands in every step
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from edgedistill.errors import JobError, ModelError
 FILE = "tokenizer.json"
 UNLIMITED = 4096  # for models without a limit of their own (relative positions)
 SHORTEST = 8
+# What slow tokenizers read instead of tokenizer.json: of no use beside one that has changed.
+STALE = ("added_tokens.json", "merges.txt", "vocab.json", "vocab.txt")
 # Types that read segment ids although their config may not say so (a hand-written config.json).
 SEGMENTED = ("albert", "bert", "convbert", "electra", "funnel", "mobilebert", "nezha", "roformer")
 BERT_TOKENIZERS = ("bert", "convbert", "distilbert", "electra", "funnel", "mobilebert", "mpnet")
@@ -153,3 +156,20 @@ def write_tokenizer(folder: Path, file: Mapping[str, Any]) -> None:
     """Write tokenizer.json, the same bytes for the same content."""
     text = json.dumps(file, ensure_ascii=False, indent=1) + "\n"
     (folder / FILE).write_bytes(text.encode("utf-8"))
+
+
+def lay_folded(folder: Path, encoder: Path, kept: Sequence[int]) -> None:
+    """Lay the tokenizer.json of fewer pieces over a model folder's; what holds ids follows it.
+
+    `kept`: the old id of each new one.
+    """
+    shutil.copyfile(encoder / FILE, folder / FILE)
+    for stale in (*STALE, *(path.name for path in folder.glob("*.model"))):
+        (folder / stale).unlink(missing_ok=True)
+    told = _json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in told:
+        new = {old: index for index, old in enumerate(kept)}
+        listed = told["added_tokens_decoder"]
+        told["added_tokens_decoder"] = {str(new[int(old)]): each for old, each in listed.items()}
+        text = json.dumps(told, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from edgedistill.errors import InternalError, JobError, nearest
-from edgedistill.tasks import _golden_texts, _made_texts, _neighbours, _tokenizer_files, _tokens
+from edgedistill.tasks import (
+    _golden_texts,
+    _made_texts,
+    _neighbours,
+    _tokenizer_files,
+    _tokens,
+    _vocabulary,
+)
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
     LOSSES,
@@ -25,9 +32,9 @@ from edgedistill.tasks._tokens import TextEncoder, max_length_for
 
 __all__ = [
     "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "READS_MODEL",
-    "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden",
-    "made", "max_length_for", "model_class", "open_encoder", "prepare_encoder", "score",
-    "statistics",
+    "UNIT", "check_fold", "compare_encoder", "decode", "default_metric", "encoder_settings",
+    "fold", "folded_files", "forward", "golden", "made", "max_length_for", "model_class",
+    "open_encoder", "prepare_encoder", "score", "statistics",
 ]  # fmt: skip
 
 EXAMPLES = "text"
@@ -59,6 +66,32 @@ def prepare_encoder(model: Path, out: Path, settings: Mapping[str, Any]) -> None
 def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:
     """Open the encoder in a folder; settings as `encoder_settings` gives them."""
     return TextEncoder(folder, settings)
+
+
+def check_fold(folder: Path, vocabulary: int, settings: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where the encoder in a folder can't have so small a vocabulary."""
+    file = _tokenizer_files.read_tokenizer(folder)
+    _vocabulary.choose(file, {}, vocabulary, pad=int(settings["pad"]))
+
+
+def fold(
+    folder: Path, used: np.ndarray, vocabulary: int, out: Path, settings: Mapping[str, Any]
+) -> tuple[list[int], int, int]:
+    """Write a tokenizer.json of fewer pieces; `used`: how often the training rows hold each id.
+
+    Returns the old id of each new one, how many pieces had to stay, and how many there were.
+    Raises `ModelError` for a vocabulary that can't be, naming what can.
+    """
+    file = _tokenizer_files.read_tokenizer(folder)
+    counts = {index: int(count) for index, count in enumerate(used) if count}
+    kept = _vocabulary.choose(file, counts, vocabulary, pad=int(settings["pad"]))
+    _tokenizer_files.write_tokenizer(out, _vocabulary.rewrite(file, kept))
+    return kept, _vocabulary.least(file), _vocabulary.size(file)
+
+
+def folded_files(model: Path, encoder: Path, kept: Sequence[int]) -> None:
+    """Lay a folded encoder over the encoder's files in a model folder."""
+    _tokenizer_files.lay_folded(model, encoder, kept)
 
 
 def compare_encoder(

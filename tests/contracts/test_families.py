@@ -55,6 +55,7 @@ def test_shapes_are_whole_numbers_and_names_read_back(teacher):
     for student in (*family.defaults(shape), shape):
         assert set(student) == set(shape)
         assert family.parse(family.name(student), shape) == student
+        assert family.parse(family.name(student, shape), shape) == student
 
 
 def test_defaults_are_smaller_the_smallest_first(teacher):

@@ -106,7 +106,12 @@ def test_a_config_without_a_dimension_names_it():
 
 @pytest.mark.parametrize(
     ("text", "layers", "hidden", "heads", "feed_forward"),
-    [("2", 2, 384, 12, 1536), ("3x256", 3, 256, 8, 1024), ("same", 6, 384, 12, 1536)],
+    [
+        ("2", 2, 384, 12, 1536),
+        ("3x256", 3, 256, 8, 1024),
+        ("3x256x512", 3, 256, 8, 512),
+        ("same", 6, 384, 12, 1536),
+    ],
 )
 def test_shapes_are_read_and_written(text, layers, hidden, heads, feed_forward):
     shape = encoder.parse(text, SHAPE)
@@ -119,11 +124,55 @@ def test_shapes_are_read_and_written(text, layers, hidden, heads, feed_forward):
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("7", "1 to 6"), ("0", "1 to 6"), ("2x250", "head size, 32"), ("two", "2x256")],
+    [
+        ("7", "1 to 6"),
+        ("0", "1 to 6"),
+        ("2x250", "head size, 32.* such as 256"),
+        ("2x9999", "such as 384"),
+        ("two", "2x256"),
+        ("2x256x4", "feed-forward of 4: expected 8 to 1,536"),
+        ("2v90000", "vocabulary of 90,000: expected 1 to 30,522"),
+        ("2v", "2x256v6000"),
+    ],
 )
 def test_a_shape_that_can_not_be_says_what_can(text, part):
     with pytest.raises(ModelError, match=part):
         encoder.parse(text, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("2", "2x384"),
+        ("2v6000", "2x384v6000"),
+        ("2x256", "2x256"),
+        ("2x256x512v6000", "2x256x512v6000"),
+        ("2x256x1024", "2x256"),
+        ("samev6000", "6x384v6000"),
+        ("2v30522", "2x384"),
+    ],
+)
+def test_the_name_of_a_student_says_what_it_does_not_share(text, name):
+    shape = encoder.parse(text, SHAPE)
+    assert encoder.name(shape, SHAPE) == name
+    assert encoder.parse(name, SHAPE) == shape
+
+
+def test_images_have_no_vocabulary():
+    images = {name: value for name, value in SHAPE.items() if name != "vocabulary"}
+    with pytest.raises(ModelError, match="no vocabulary"):
+        encoder.parse("2v6000", images)
+    assert encoder.name(encoder.parse("2", images), images) == "2x384"
+
+
+def test_embeddings_that_stay_are_the_teachers_at_their_new_place(tmp_path):
+    teacher = loaded(tiny.model(tmp_path, "bert"), "bert")
+    before = teacher.get_input_embeddings().weight.clone()
+    encoder.fold(teacher, [0, 1, 7, 5])
+    assert torch.equal(teacher.get_input_embeddings().weight, before[[0, 1, 7, 5]])
+    assert encoder.shape(teacher.config.to_dict())["vocabulary"] == 4
+    with pytest.raises(ModelError, match="embeddings for 4"):
+        encoder.fold(teacher, [0, 4])
 
 
 def test_defaults_are_a_third_and_a_half():

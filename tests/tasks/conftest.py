@@ -7,19 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizing import SPECIALS, byte_pairs, unigram, word_pieces
 
-CORPUS = [
-    "what is the weather like in lisbon tomorrow",
-    "please move money to my savings account",
-    "play the next song on the list and turn the volume up",
-    "how do i say good morning in italian",
-    "Héllo WORLD, naïve café! 今天的会议改到下午三点。",
-] * 4
-
-SPECIALS = {
-    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
-}
 ROLES = {
     "bert": ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"),
     "roberta": ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token"),
@@ -40,65 +29,6 @@ CLASSES = {
 }
 
 
-def _word_pieces(lowercase: bool):
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    specials = list(SPECIALS["bert"])
-    made.train_from_iterator(
-        CORPUS,
-        trainers.WordPieceTrainer(vocab_size=200, special_tokens=specials, show_progress=False),
-    )
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return made
-
-
-def _bytes():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        show_progress=False,
-        special_tokens=list(SPECIALS["roberta"]),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    made.train_from_iterator(CORPUS, trainer)
-    made.post_processor = processors.RobertaProcessing(
-        ("</s>", 2), ("<s>", 0), add_prefix_space=False
-    )
-    return made
-
-
-def _unigram():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    made = Tokenizer(models.Unigram())
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120,
-        show_progress=False,
-        special_tokens=list(SPECIALS["roberta"]),
-        unk_token="<unk>",
-    )
-    made.train_from_iterator(CORPUS, trainer)
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
-    )
-    return made
-
-
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function: the folder of a model type's tokenizer, with the given config entries."""
@@ -107,11 +37,11 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         folder = tmp_path_factory.mktemp(kind)
         told = told or {}
         if kind == "roberta":
-            made = _bytes()
+            made = byte_pairs()
         elif kind == "xlm-roberta":
-            made = _unigram()
+            made = unigram()
         else:
-            made = _word_pieces(told.get("do_lower_case", True))
+            made = word_pieces(told.get("do_lower_case", True))
         if padded:  # as sentence-transformers save theirs
             made.enable_padding(length=48)
             made.enable_truncation(48)
