@@ -90,7 +90,8 @@ def _folder(folder: Path, name: str, encoding: str | None) -> Found:
             imagesets.is_labelled_folder(path) or ours == "unlabelled"
         )
         lines = path.suffix.lower() == tables.LINES and ours == "unlabelled"
-        if ours and (path.suffix.lower() in tables.READERS or lines or folder_of_images):
+        file = path.suffix.lower() in (*tables.READERS, ".npz")
+        if ours and (file or lines or folder_of_images):
             splits.setdefault(ours, []).append(path)
     if splits:
         found = {ours: _parts(ours, paths, encoding) for ours, paths in splits.items()}
@@ -131,7 +132,12 @@ def _parts(ours: str, paths: Sequence[Path], encoding: str | None) -> Table:
 def _single(path: Path, encoding: str | None, *, flat: bool) -> Table:
     if not path.is_dir():
         if path.suffix.lower() == ".npz":
-            return imagesets.read_npz(path)["train"]
+            parts = imagesets.read_npz(path)
+            if len(parts) > 1:
+                raise DataError(
+                    f"'{path}' holds {', '.join(parts)}: name the archive itself, not its folder"
+                )
+            return next(iter(parts.values()))
         if flat and path.suffix.lower() == tables.LINES:
             return tables.read_lines(path, encoding=encoding)
         return tables.read(path, encoding=encoding)

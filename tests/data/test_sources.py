@@ -278,3 +278,22 @@ def test_a_missing_image_file_is_a_bad_row(tmp_path):
     (tmp_path / "cat" / "x.png").symlink_to("/none")
     with pytest.raises(DataError, match=r"1 row with an image .*x\.png"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x", "x_test"])
+def test_a_folder_of_archives_named_by_split_is_read(tmp_path, name):
+    pixels = np.arange(24 * 16, dtype=np.uint8).reshape(24, 4, 4)
+    truth = np.array(["a", "b"] * 12)
+    np.savez(tmp_path / "train.npz", x=pixels, y=truth)
+    np.savez(tmp_path / "test.npz", **{name: pixels[:6] + 1, name.replace("x", "y"): truth[:6]})
+    data = read(tmp_path)
+    assert data.origin == {"train": "cut", "validation": "cut", "test": "given"}
+    assert len(data.splits["test"]) == 6
+
+
+def test_a_folder_with_an_archive_of_several_splits_says_to_name_it(tmp_path):
+    pixels, truth = np.zeros((4, 4, 4), np.uint8), np.array(["a", "b"] * 2)
+    several = {"x_train": pixels, "y_train": truth, "x_test": pixels, "y_test": truth}
+    np.savez(tmp_path / "train.npz", **several)
+    with pytest.raises(DataError, match="name the archive itself"):
+        read(tmp_path)
