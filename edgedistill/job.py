@@ -64,7 +64,7 @@ class StudentSpec:
     """Which students to try."""
 
     layers: tuple[int, ...] = setting((), "numbers of layers", low=1, high=1000)
-    shapes: tuple[str, ...] = setting((), "shapes: 2x256, same")
+    shapes: tuple[str, ...] = setting((), "shapes: 2x256, static, same")
     from_: tuple[str, ...] = setting(
         ("teacher",), "checkpoints or configs; the teacher: those that its family would try"
     )
@@ -246,8 +246,6 @@ def _can(job: Job) -> None:
     job.run.seconds()
     if job.prune.kind != "none":
         raise JobError(f"prune.kind '{job.prune.kind}': pruning is not built yet; only 'none'")
-    if "static" in job.student.shapes:
-        raise JobError("student 'static': static embeddings are not built yet; name layers (2)")
     if job.model.teachers and job.model.path is None:
         raise JobError("model.teachers are those beside the first: name that with --model")
 

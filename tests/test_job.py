@@ -73,9 +73,8 @@ def test_student_flags_override_the_files_students(tmp_path):
         assert made.named() == (flag,) and made.init == "random"
 
 
-def test_static_students_are_not_there_yet():
-    with pytest.raises(JobError, match="not built yet"):
-        job.named(target="phone", student="static")
+def test_static_students_are_shapes_by_name():
+    assert job.named(target="phone", student=["static", "2"]).student.shapes == ("static",)
 
 
 def test_a_job_that_is_printed_reads_as_the_same_job(tmp_path):

@@ -483,3 +483,48 @@ def test_students_of_several_checkpoints_all_count_and_their_rows_differ():
     assert all(s.settings["labels"] == ["a", "b"] for s in steps_named(made, "initialize"))
     made = plan(known=known, settings={"student.from": ["teacher", "a/small"]})
     assert sum(row.role == "candidate" for row in made.candidates) == 3
+
+
+# ---------------------------------------------------------------- students of another family
+
+
+def test_a_static_student_starts_from_the_teacher_and_trains_as_its_family_says():
+    made = plan(student=["static16", "2"])
+    row = next(row for row in made.candidates if row.name == "student static16 int8")
+    start, training = row.training.inputs["student.0"], row.training
+    assert start.settings["family"] == training.settings["family"] == "static"
+    assert start.settings["shape"] == {"hidden": 16, "feed_forward": 32, "vocabulary": 100}
+    family = plugins.find("families", "static")
+    assert training.settings["embedding_rate"] == family.TRAINING["embedding_rate"]
+    assert training.settings["rate"] == family.RATE["whole"]
+    control = next(row for row in made.beside if row.name == "control static16 int8")
+    for name in ("rate", "batch", "steps", "embedding_rate"):
+        assert control.training.settings[name] == training.settings[name]
+    other = next(row for row in made.candidates if row.name == "student 2x32 int8").training
+    assert other.settings["embedding_rate"] == 0.1 and other.settings["family"] == "encoder"
+    assert other.inputs["labels.0"] is training.inputs["labels.0"]
+    told = plan(student="static16", settings={"distill.embedding_rate": 0.5, "distill.batch": 8})
+    row = next(row for row in told.candidates if row.role == "candidate")
+    assert (row.training.settings["embedding_rate"], row.training.settings["batch"]) == (0.5, 8)
+
+
+def test_a_loss_that_reads_inside_can_not_be_held_against_another_family(tmp_path):
+    loss = tmp_path / "hidden.py"
+    loss.write_text(
+        "from edgedistill.losses.soft_labels import *\n"
+        "def needs(settings, student_shape, teacher_shape):\n    return ('hidden.1',)\n"
+    )
+    with pytest.raises(ModelError, match=r"reads hidden\.1 .* static16 is of another family"):
+        plan(
+            student="static16",
+            allow_code=True,
+            settings={"distill.losses": {str(loss): {"weight": 1}}},
+        )
+
+
+def test_a_static_student_can_have_a_smaller_vocabulary_too():
+    made = plan(student="static16v60")
+    row = next(row for row in made.candidates if row.role == "candidate")
+    assert row.name == "student static16v60 int8"
+    start = row.training.inputs["student.0"]
+    assert start.inputs["encoder.0"].stage == "fold" and start.settings["shape"]["vocabulary"] == 60

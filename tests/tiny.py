@@ -69,6 +69,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "layer_type": "bottleneck",
     },
     "roberta": {**TEXT, **FROM_ONE},
+    "static-embeddings": {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64},
     "vit": IMAGE,
     "xlm-roberta": {**TEXT, **FROM_ONE},
 }
@@ -105,6 +106,9 @@ def model(
         AutoModelForSequenceClassification,
     )
 
+    from edgedistill.families import _architectures
+
+    _architectures.register()
     told = {**KINDS[kind], **config}
     made = AutoConfig.for_model(told.pop("model_type", kind), architectures=[], **told)
     head: Any = (

@@ -14,7 +14,12 @@ from edgedistill.records import Shape
 
 
 class Family(Protocol):
-    """What a file in families/ offers, as module attributes."""
+    """What a file in families/ offers, as module attributes.
+
+    It may also offer `RATE` (learning rates, see `train.pace.rate`), `TRAINING` (settings of
+    distill over the recipe's), and, where its students can start from models of other families,
+    those in `STARTS_FROM`, with `reads(text)`: whether a student's text is one of its own.
+    """
 
     MODEL_TYPES: tuple[str, ...]
     PACKAGES: tuple[str, ...]

@@ -10,6 +10,7 @@ from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError
 from edgedistill.planner.facts import Model
 from edgedistill.planner.steps import Steps, identity
+from edgedistill.planner.wishes import Wishes
 from edgedistill.records import Shape, Source, Step
 from edgedistill.train import objective, pace
 
@@ -19,7 +20,8 @@ OF_THE_TEACHER = ("alpha", "temperature")  # settings that the control does with
 class Student(NamedTuple):
     """A student to try: its shape, the model that it starts from, its name for people.
 
-    `reader` says how it reads rows: as its origin does, unless its vocabulary is a smaller one.
+    `reader` says how it reads rows (as its origin does, unless its vocabulary is a smaller one),
+    and of which family it is: a static student's is another than its teacher's.
     """
 
     shape: Shape
@@ -30,14 +32,12 @@ class Student(NamedTuple):
 
 def students(steps: Steps) -> list[Student]:
     """Return the students to try: layers and shapes of the teacher, then other checkpoints."""
-    wish, teacher, family = steps.job.student, steps.facts.teacher, steps.family
-    shapes = [family.parse(text, teacher.shape) for text in (*map(str, wish.layers), *wish.shapes)]
-    if not shapes and "teacher" in wish.from_:
-        shapes = list(family.defaults(teacher.shape))
-    made = [
-        Student(shape, teacher, family.name(shape, teacher.shape), _reader(steps, teacher, shape))
-        for shape in shapes
-    ]
+    wish, teacher = steps.job.student, steps.facts.teacher
+    made = [named(steps, text) for text in (*map(str, wish.layers), *wish.shapes)]
+    if not made and "teacher" in wish.from_:
+        made = [
+            _own(steps, shape, teacher.family) for shape in steps.family.defaults(teacher.shape)
+        ]
     seen: dict[str, int] = {}
     for path in wish.paths():
         origin = steps.facts.students[path]
@@ -48,23 +48,39 @@ def students(steps: Steps) -> list[Student]:
     return made
 
 
-def _reader(steps: Steps, origin: Model, shape: Shape) -> Model:
-    """Return how a student of that shape reads rows."""
-    if shape.get("vocabulary") == origin.shape.get("vocabulary"):
-        return origin
-    return replace(origin, encoder_source=steps.fold(origin, shape["vocabulary"]))
+def named(steps: Steps, text: str) -> Student:
+    """Read a student of the teacher's: "2", "2x256", "same", or what another family reads.
+
+    Such a family names the teacher's in its `STARTS_FROM`. Raises `ModelError`.
+    """
+    teacher, name = steps.facts.teacher, steps.facts.teacher.family
+    for other in plugins.names("families"):
+        found: Any = plugins.find("families", other)
+        if teacher.family in getattr(found, "STARTS_FROM", ()) and found.reads(text):
+            name = other
+    return _own(steps, plugins.find("families", name).parse(text, teacher.shape), name)
+
+
+def _own(steps: Steps, shape: Shape, family: str) -> Student:
+    """Return a student of the teacher's own weights, of that shape and family."""
+    teacher = steps.facts.teacher
+    name = plugins.find("families", family).name(shape, teacher.shape)
+    reader = teacher if family == teacher.family else replace(teacher, family=family)
+    if shape.get("vocabulary") != teacher.shape.get("vocabulary"):
+        reader = replace(reader, encoder_source=steps.fold(teacher, shape["vocabulary"]))
+    return Student(shape, teacher, name, reader)
 
 
 def initial(steps: Steps, student: Student) -> Step:
     """Make the untrained student, from the teacher's own layers or from another checkpoint."""
     shape, origin = student.shape, student.origin
-    family = plugins.find("families", origin.family)
+    family = plugins.find("families", student.reader.family)
     own = origin is steps.facts.teacher
     layers = family.layers(shape, origin.shape)
     told = steps.wishes.of("initialize")
     wished = steps.wishes.settings("initialize").layers
     told.pop("layers", None)
-    if own and wished:
+    if own and wished and layers:
         whole = len(family.layers(origin.shape, origin.shape))
         if len(wished) != len(layers) or not all(0 <= index < whole for index in wished):
             raise JobError(
@@ -73,13 +89,14 @@ def initial(steps: Steps, student: Student) -> Step:
             )
         layers = wished
     inputs = {"teacher.0": steps.teacher if own else origin.source}
-    if student.reader is not origin:
+    if identity(student.reader.encoder_source) != identity(origin.encoder_source):
         inputs["encoder.0"] = student.reader.encoder_source
     return steps.step(
         "initialize",
         inputs,
         told=told,
-        family=origin.family,
+        family=student.reader.family,
+        origin=origin.family,
         shape=dict(shape),
         layers=tuple(layers),
         init=steps.job.student.init,
@@ -91,7 +108,7 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
 
     The control takes the same steps and the same optimisation; what reads the teacher is dropped.
     """
-    facts, wishes, reader = steps.facts, steps.wishes, student.reader
+    facts, wishes, reader = steps.facts, _wishes(steps, student), student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
     losses = wishes.losses(steps.task.LOSSES, student.shape, facts.teacher.shape)
@@ -115,7 +132,7 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         "distill",
         inputs,
         told=told,
-        rate=_rate(steps, student.origin, student.shape),
+        rate=_rate(steps, student),
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
         steps=pace.steps(rows, epochs=wishes.planned("distill").epochs, batch=wish.batch),
@@ -137,6 +154,16 @@ def _labelled(steps: Steps, origin: Model, kinds: tuple[str, ...]) -> dict[str, 
         inputs[f"train.{index}"] = steps.encode(split, origin, made=made)
         inputs[f"labels.{index}"] = steps.label(steps.encode(split, teacher, made=made))
     return inputs
+
+
+def _wishes(steps: Steps, student: Student) -> Wishes:
+    """Lay what a family says of its own training over the recipe, under the starter and the job."""
+    family: Any = plugins.find("families", student.reader.family)
+    own = getattr(family, "TRAINING", {})
+    if not own:
+        return steps.wishes
+    recipe = replace(steps.facts.recipe, settings={**steps.facts.recipe.settings, **own})
+    return Wishes(steps.job, replace(steps.facts, recipe=recipe))
 
 
 def _alone(losses: Sequence[objective.Told]) -> tuple[objective.Told, ...]:
@@ -161,14 +188,21 @@ def _reads_inside(
                 f"the loss '{loss.name}' reads {inside[0]} of the teacher, and student "
                 f"{student.name} has an encoder of its own: only logits can be compared"
             )
+        if inside and reader.family != teacher.family:
+            raise ModelError(
+                f"the loss '{loss.name}' reads {inside[0]} of the teacher, and student "
+                f"{student.name} is of another family ({reader.family}): only logits can be "
+                "compared, as --recipe logits does"
+            )
         if inside:
             return True
     return False
 
 
-def _rate(steps: Steps, origin: Model, shape: Shape) -> float:
+def _rate(steps: Steps, student: Student) -> float:
     """Return the learning rate from what is kept of a trained model."""
-    family: Any = plugins.find("families", origin.family)
+    shape, origin = student.shape, student.origin
+    family: Any = plugins.find("families", student.reader.family)
     # of a smaller vocabulary the rows that stay are the teacher's as they were
     sizes = {name: whole for name, whole in origin.shape.items() if name != "vocabulary"}
     parts = [shape[name] / whole for name, whole in sizes.items() if name in shape]

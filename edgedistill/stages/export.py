@@ -88,6 +88,9 @@ def load(folder: Path, task: Any) -> Any:
     """
     import torch
 
+    from edgedistill.families import _architectures
+
+    _architectures.register()
     try:
         model = task.model_class().from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True

@@ -26,7 +26,8 @@ class Settings:
     """The settings of this stage."""
 
     task: str = setting("text-classification", "the task, by name")
-    family: str = setting("encoder", "the family, by name")
+    family: str = setting("encoder", "the student's family, by name")
+    origin: str = setting("", "the teacher's family, where it is another")
     shape: Mapping[str, int] = setting({}, "the student's dimensions, as the family names them")
     layers: tuple[int, ...] = setting((), "the teacher's layers that start it; none: the family's")
     init: str = setting(
@@ -38,7 +39,8 @@ class Settings:
 
 def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     """Name the plugins that a step with these settings uses."""
-    return [("tasks", settings["task"]), ("families", settings["family"])]
+    families = dict.fromkeys([settings["family"], settings["origin"] or settings["family"]])
+    return [("tasks", settings["task"]), *(("families", name) for name in families)]
 
 
 def run(
@@ -57,8 +59,9 @@ def run(
     task: Any = doors.find("tasks", settings.task, allow_code=True)
     family: Any = doors.find("families", settings.family, allow_code=True)
     folder = inputs["teacher.0"]
-    teacher_shape = family.shape(weights.config_of(folder))
-    shape = {**teacher_shape, **settings.shape}
+    theirs: Any = doors.find("families", settings.origin or settings.family, allow_code=True)
+    teacher_shape = theirs.shape(weights.config_of(folder))
+    shape = {**(teacher_shape if theirs is family else {}), **settings.shape}
     layers = settings.layers or tuple(family.layers(shape, teacher_shape))
     folded = inputs.get("encoder.0")
     if settings.init != "random" and not weights.has_weights(folder):
@@ -73,8 +76,8 @@ def run(
         weights.new_head(teacher, seed=settings.seed)
     whole = weights.parameters(teacher)
     if folded is not None:
-        family.fold(teacher, np.load(folded / "kept.npy").tolist())
-    _same_vocabulary(shape, family.shape(teacher.config.to_dict()))
+        theirs.fold(teacher, np.load(folded / "kept.npy").tolist())
+    _same_vocabulary(shape, theirs.shape(teacher.config.to_dict()))
     student, told = family.shrink(
         teacher, shape, layers=layers, init=settings.init, seed=settings.seed
     )
@@ -94,7 +97,7 @@ def run(
         "name": family.name(shape, teacher_shape),
         "layers": list(layers),
         "init": settings.init,
-        "head": "kept" if kept and settings.init == "teacher" else "new",
+        "head": "kept" if kept and theirs is family and settings.init == "teacher" else "new",
         "parameters": weights.parameters(student),
         "teacher_parameters": whole,
         **told,

@@ -26,7 +26,10 @@ def load(folder: Path, task: Any, *, dropout: float | None = None, **config: Any
     import torch
     from transformers import AutoConfig
 
+    from edgedistill.families import _architectures
+
     _quiet()
+    _architectures.register()
     try:
         settings = AutoConfig.from_pretrained(folder, **config)
         if dropout is not None:
