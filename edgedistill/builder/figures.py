@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedistill import bundle, plugins
+from edgedistill import judge as judging
 from edgedistill.builder.course import Course
 from edgedistill.bundle.evidence import digest as evidence_digest
 from edgedistill.data import arrays
@@ -18,6 +20,7 @@ from edgedistill.errors import BundleError
 from edgedistill.graph import count, operators
 from edgedistill.judge import confidence, evidence
 from edgedistill.judge.evidence import Evaluation
+from edgedistill.judge.unseen import UnseenWords
 from edgedistill.measure import sample, session
 from edgedistill.records import Candidate, Measured, Score, Source, Step
 from edgedistill.store import keys
@@ -138,6 +141,30 @@ def train_score(course: Course, row: Candidate) -> Score | None:
         labels=course.facts.labels,
         seed=course.job.run.seed,
     ).score
+
+
+def unseen(course: Course, row: Candidate) -> UnseenWords | None:
+    """Judge a row on the test rows with words that no training row holds; None for images."""
+    splits = course.facts.splits
+    which = _unseen_rows(course.folder(splits["train"]), course.folder(splits["test"]))
+    if which is None:
+        return None
+    baseline = course.plan.baseline
+    outputs, truth = outputs_of(course, row, "test")
+    theirs = None if row.name == baseline.name else outputs_of(course, baseline, "test")[0]
+    return judging.unseen_words(outputs, truth, theirs, which)
+
+
+@lru_cache(maxsize=2)  # a source never changes
+def _unseen_rows(train: Path, test: Path) -> np.ndarray | None:
+    seen, asked = Rows(train), Rows(test)
+    if asked.kind != "text":
+        return None
+    texts = (" ".join(filter(None, map(example.get, seen.columns))) for example in seen.examples())
+    found = (
+        " ".join(filter(None, map(example.get, asked.columns))) for example in asked.examples()
+    )
+    return judging.holding(found, texts)
 
 
 def encoded(row: Candidate) -> Step:

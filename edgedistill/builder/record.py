@@ -124,6 +124,7 @@ def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
         train=figures.train_score(course, row) if one else None,
         validation=one.validation if one else None,
         test=one.test if one else None,
+        unseen=figures.unseen(course, row) if one else None,
         figures=one.figures if one else Figures(),
         graph={n: graph.get(n) for n in ("nodes", "operators", "fusions")} if graph else None,
         checks=one.checks if one else (),

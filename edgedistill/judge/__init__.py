@@ -3,6 +3,7 @@
 evidence     score, paired drop, labels, agreement of one row beside the baseline
 confidence   the temperature, calibration error, coverage at thresholds
 limits       checks: one limit held against one figure
+unseen       rows with words that no training row holds
 choice       which row is chosen on validation; the verdict on test
 """
 
@@ -12,17 +13,21 @@ from edgedistill.judge.choice import Contender, choose, verdict
 from edgedistill.judge.confidence import fit_temperature
 from edgedistill.judge.evidence import Evaluation, can_show, evaluate, rows_to_settle
 from edgedistill.judge.limits import checks, figures_of, not_unseen
+from edgedistill.judge.unseen import UnseenWords, holding, unseen_words
 
 __all__ = [
     "Contender",
     "Evaluation",
+    "UnseenWords",
     "can_show",
     "checks",
     "choose",
     "evaluate",
     "figures_of",
     "fit_temperature",
+    "holding",
     "not_unseen",
     "rows_to_settle",
+    "unseen_words",
     "verdict",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from edgedistill.errors import from_os_error
 from edgedistill.judge.evidence import Evaluation, can_show
+from edgedistill.judge.unseen import UnseenWords
 from edgedistill.records import Artifact, Check, Choice, Figures, Interval, Score, Shape
 from edgedistill.report.html import html
 from edgedistill.report.markdown import markdown
@@ -43,6 +44,7 @@ class Row:
     figures: Figures = Figures()
     graph: Mapping[str, Any] | None = None  # {"nodes", "operators", "fusions"}
     checks: tuple[Check, ...] = ()
+    unseen: UnseenWords | None = None  # test rows with words that no training row holds
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _row(
         "scores": _scores(row),
         "drop_points": drops,
         "agreement": test.agreement if test else None,
+        "unseen_words": _unseen(row.unseen),
         "worst_labels": test.worst_labels if test else None,
         "confidence": test.confidence if test else None,
         "latency_ms": figures.latency,
@@ -206,6 +209,17 @@ def _scores(row: Row) -> dict[str, Any]:
 
 def _drop(evaluation: Evaluation | None) -> dict[str, Any] | None:
     return _interval(evaluation.drop) if evaluation else None
+
+
+def _unseen(found: UnseenWords | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "rows": found.rows,
+        "accuracy": found.accuracy,
+        "baseline_accuracy": found.baseline_accuracy,
+        "drop_points": _interval(found.drop),
+    }
 
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ def table(report: Mapping[str, Any], width: int = 100, color: bool = False) -> s
     if words.teachers(report):
         lines.append(f" teachers: {words.teachers(report)}")
     row = words.shown(report)
+    lines += [f" {said}" for said in (words.folded(row, words.baseline(report)) if row else ())]
     for check in row["checks"] if row else ():
         if check["state"] != "holds":
             lines.append(" " + words.check_line(check))

@@ -158,6 +158,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     if gains:
         said.append(f"It is {', and '.join(gains)}.")
     said += _scored(row, base)
+    said += folded(row, base)
     for check in row["checks"]:
         if check["state"] != "holds":
             said.append(check_line(check) + ".")
@@ -179,6 +180,29 @@ def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]
         f"It scores {points(test['value'])} where the teacher scores {points(before['value'])}: "
         f"it {change} {points(abs(drop['value']))} points{far}."
     ]
+
+
+def folded(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
+    """Say what a smaller vocabulary is worth where it would show: rows with unseen words."""
+    kept = (row["shape"] or {}).get("vocabulary")
+    whole = ((base or {}).get("shape") or {}).get("vocabulary")
+    text = unseen_words(row)
+    if not text or not kept or not whole or kept == whole:
+        return []
+    return [f"Its vocabulary is {kept:,} of {whole:,} pieces. {text[0].upper()}{text[1:]}."]
+
+
+def unseen_words(row: Mapping[str, Any]) -> str:
+    """Say what the test rows with words that no training row holds show of a row."""
+    found = row.get("unseen_words")
+    if not found or not found["rows"]:
+        return ""
+    said = f"of {found['rows']:,} test rows with words that no training row holds it answers "
+    said += f"{points(found['accuracy'])} % rightly"
+    if found["drop_points"]:
+        said += f", the teacher {points(found['baseline_accuracy'])} %"
+        said += f" (drop {spread(found['drop_points'])})"
+    return said
 
 
 def limit_name(limit: str) -> tuple[str, str]:
@@ -245,6 +269,8 @@ def more_figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         made.append(("loading, ms", number(row["load_ms"])))
     if row["parameters"]:
         made.append(("parameters", f"{row['parameters']:,}"))
+    if unseen_words(row):
+        made.append(("unseen words", unseen_words(row)))
     if row["scheme"]:
         made.append(("precision", f"{row['precision']}, {row['scheme']}"))
     if graph and graph["nodes"]:

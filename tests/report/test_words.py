@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 
 import pytest
@@ -132,3 +133,38 @@ def test_calibration_names_the_temperature(invented):
     for row in invented["rows"]:
         row["confidence"] = None
     assert words.calibration(invented) == ""
+
+
+# ---------------------------------------------------------------- a smaller vocabulary
+
+
+def _with_vocabulary(invented, pieces):
+    unseen = {"rows": 922, "accuracy": 90.5, "baseline_accuracy": 92.0}
+    unseen["drop_points"] = {"value": 1.5, "low": 0.5, "high": 2.5}
+    for row in invented["rows"]:
+        row["shape"] = {**(row["shape"] or {}), "vocabulary": 30522}
+    row = words.shown(invented)
+    row["shape"]["vocabulary"], row["unseen_words"] = pieces, unseen
+    return invented
+
+
+def test_a_smaller_vocabulary_is_told_with_what_unseen_words_show(invented):
+    from edgedistill.report.html import html
+    from edgedistill.report.markdown import markdown
+    from edgedistill.report.text import table
+
+    said = "vocabulary is 6,000 of 30,522 pieces"
+    faces = (table, markdown, html)
+    assert not any(said in face(invented) for face in faces)
+    told = _with_vocabulary(copy.deepcopy(invented), 6000)
+    for face in faces:
+        assert said in face(told) and "922 test rows with words that no training row" in face(told)
+    row = words.shown(told)
+    assert words.unseen_words(row).endswith("90.5 % rightly, the teacher 92.0 % (drop 1.5 ±1.0)")
+
+
+def test_a_whole_vocabulary_is_no_news(invented):
+    told = _with_vocabulary(copy.deepcopy(invented), 30522)
+    row = words.shown(told)
+    assert words.folded(row, words.baseline(told)) == []
+    assert "unseen words" in dict(words.more_figures(row))
