@@ -10,7 +10,7 @@ from edgedistill.builder.course import steps_of
 from edgedistill.errors import JobError, ModelError, TrainingError
 from edgedistill.records import Source, Step
 from edgedistill.store import keys
-from edgedistill.train import recipe
+from edgedistill.train import pace, recipe
 
 CONFIG = {
     "model_type": "bert",
@@ -194,7 +194,12 @@ def test_the_control_reads_no_teacher_and_takes_as_many_steps():
 
 def test_a_model_without_a_head_is_finetuned_first():
     made = plan(head=False)
-    assert isinstance(made.baseline.model, Step) and made.baseline.model.stage == "finetune"
+    head = made.baseline.model
+    assert isinstance(head, Step) and head.stage == "finetune"
+    width = made.baseline.shape["hidden"]
+    assert head.settings["rate"] == pace.finetuning(width)
+    slow = plan(head=False, settings={"finetune.rate": 1e-6}).baseline.model
+    assert slow.settings["rate"] == 1e-6
     with pytest.raises(ModelError, match="no head"):
         plan(head=False, settings={"model.finetune": "never"})
 

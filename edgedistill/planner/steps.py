@@ -13,6 +13,7 @@ from edgedistill.planner.wishes import Wishes
 from edgedistill.records import Source, Step
 from edgedistill.settings import coerce, names, plain
 from edgedistill.target import Target
+from edgedistill.train import pace
 
 
 class Steps:
@@ -146,6 +147,7 @@ class Steps:
             return model.source
         epochs = self.wishes.planned("finetune").epochs
         batch = self.wishes.settings("finetune").batch
+        usual = {"whole": pace.finetuning(model.shape.get("hidden", 768))}
         return self.step(
             "finetune",
             {
@@ -154,7 +156,8 @@ class Steps:
                 "validation.0": self.encode("validation", model),
             },
             encoder=model.encoder,
-            steps=max(1, round(epochs * self.facts.rows["train"] / batch)),
+            rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
+            steps=pace.steps(self.facts.rows["train"], epochs=epochs, batch=batch),
         )
 
     # ------------------------------------------------------------ graphs

@@ -208,4 +208,5 @@ def _rate(steps: Steps, student: Student) -> float:
     parts = [shape[name] / whole for name, whole in sizes.items() if name in shape]
     kept = min(parts, default=1.0) if origin is steps.facts.teacher else 1.0
     kept = 0.0 if steps.job.student.init == "random" else kept
-    return pace.rate(kept, **getattr(family, "RATE", {}))
+    usual = {"nothing": 1e-3, "whole": pace.finetuning(origin.shape.get("hidden", 768))}
+    return pace.rate(kept, **getattr(family, "RATE", usual))

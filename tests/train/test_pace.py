@@ -40,6 +40,12 @@ def test_steps_are_epochs_and_more_of_them_where_rows_are_few():
 
 
 def test_the_fewer_layers_are_kept_the_higher_the_rate():
-    assert pace.rate(0) == 1e-3 and pace.rate(1) == 5e-5
-    assert pace.rate(1 / 3) == 7.2e-4 and pace.rate(1 / 2) == 4.7e-4
-    assert pace.rate(7) == pace.rate(1)
+    ends = {"nothing": 1e-3, "whole": 2e-4}
+    assert pace.rate(0, **ends) == 1e-3 and pace.rate(1, **ends) == 2e-4
+    assert pace.rate(1 / 3, **ends) == 8.4e-4 and pace.rate(1 / 2, **ends) == 6.7e-4
+    assert pace.rate(7, **ends) == pace.rate(1, **ends)
+
+
+def test_narrow_encoders_are_fine_tuned_at_higher_rates():
+    rates = [pace.finetuning(width) for width in (1024, 768, 384, 32)]
+    assert rates == [2.8e-5, 5e-5, 2e-4, 1e-3]
