@@ -22,7 +22,7 @@ from edgedistill.judge import confidence, evidence
 from edgedistill.judge.evidence import Evaluation
 from edgedistill.judge.unseen import UnseenWords
 from edgedistill.measure import sample, session
-from edgedistill.records import Candidate, Measured, Score, Source, Step
+from edgedistill.records import Candidate, Interval, Measured, Score, Source, Step
 from edgedistill.store import keys
 
 ENCODED = 200  # examples whose encoding is timed
@@ -106,6 +106,19 @@ def judge(
         metric=course.facts.metric,
         labels=course.facts.labels,
         temperature=temperature,
+        seed=course.job.run.seed,
+    )
+
+
+def gain(course: Course, row: Candidate, other: Candidate, split: str) -> Interval:
+    """Return by how many points a row scores above another on a split, paired."""
+    outputs, truth = outputs_of(course, row, split)
+    return evidence.gain(
+        outputs,
+        outputs_of(course, other, split)[0],
+        truth,
+        task=plugins.find("tasks", course.facts.task, allow_code=True),
+        metric=course.facts.metric,
         seed=course.job.run.seed,
     )
 

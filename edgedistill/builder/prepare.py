@@ -19,7 +19,7 @@ from typing import Any
 from edgedistill import plugins
 from edgedistill.data import models, sources, split, starter
 from edgedistill.errors import DataError, JobError, ModelError, nearest
-from edgedistill.families import family_of
+from edgedistill.families import family_of, student_family
 from edgedistill.job import Job
 from edgedistill.judge import evidence
 from edgedistill.planner import Facts, Host, Model
@@ -250,8 +250,8 @@ def _model(
 
 def _all_foldable(job: Job, task: Any, teacher: Model, encoder: Path) -> None:
     """Refuse students whose vocabulary the teacher's encoder can't be cut down to."""
-    family = plugins.find("families", teacher.family)
     for text in job.student.shapes:
+        family = plugins.find("families", student_family(text, teacher.family))
         wanted = family.parse(text, teacher.shape).get("vocabulary")
         if wanted not in (None, teacher.shape.get("vocabulary")):
             try:

@@ -102,8 +102,40 @@ def make(
         about=course.about,
     )
     return reports.make(
-        build, told, choice=choice, verdict=verdict, steps=list(course.made.values())
+        build,
+        told,
+        choice=choice,
+        verdict=verdict,
+        steps=list(course.made.values()),
+        worth=_worth(course, rows, choice),
     )
+
+
+def _worth(course: Course, rows: Mapping[str, Judged], choice: Choice) -> reports.Worth | None:
+    """Hold a student against its control, of the same start, shape and scheme: the chosen one's.
+
+    Where what was chosen has no control, that of the student which has one.
+    """
+    controls = [one.row for one in rows.values() if one.row.role == "control"]
+    pairs = {
+        one.row.name: (one.row, control)
+        for one in rows.values()
+        for control in controls
+        if one.row.role in ("candidate", "student_fp32")
+        and one.row.scheme == control.scheme
+        and _start(one.row) is _start(control)
+    }
+    if not pairs:
+        return None
+    shown = choice.chosen or choice.best_miss
+    row, control = pairs.get(shown or "") or next(iter(pairs.values()))
+    gains = {split: figures.gain(course, row, control, split) for split in ("validation", "test")}
+    rows_of = rows[row.name].test.score.rows
+    return reports.Worth(row.name, control.name, gains["validation"], gains["test"], rows_of)
+
+
+def _start(row: Candidate) -> Any:
+    return row.training.inputs["student.0"] if row.training else None
 
 
 def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:

@@ -81,3 +81,17 @@ def family_of(config: Mapping[str, Any]) -> str:
         f"a model of type '{config.get('model_type')}' can't be shrunk; "
         f"these can: {', '.join(sorted(types))}"
     )
+
+
+def student_family(text: str, teacher: str) -> str:
+    """Return the family that reads a student's text: the teacher's, unless another takes it.
+
+    Such a one ("static") starts from that teacher's family, by `STARTS_FROM`, and `reads` the text.
+    """
+    from edgedistill import plugins
+
+    for name in plugins.names("families"):
+        found: Any = plugins.find("families", name)
+        if teacher in getattr(found, "STARTS_FROM", ()) and found.reads(text):
+            return name
+    return teacher

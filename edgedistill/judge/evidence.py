@@ -114,6 +114,25 @@ def evaluate(
     )
 
 
+def gain(
+    outputs: np.ndarray,
+    others: np.ndarray,
+    truth: np.ndarray,
+    *,
+    task: Scoring,
+    metric: str,
+    seed: int = 0,
+) -> Interval:
+    """Return by how many points the outputs score above others of the same rows, paired.
+
+    What a teacher was worth: the student's outputs against its control's. Positive is better,
+    whichever way the metric runs.
+    """
+    drop = evaluate(outputs, truth, others, task=task, metric=metric, labels=(), seed=seed).drop
+    assert drop is not None and drop.low is not None and drop.high is not None
+    return Interval(0.0 - drop.value, 0.0 - drop.high, 0.0 - drop.low)
+
+
 # ---------------------------------------------------------------- intervals
 
 

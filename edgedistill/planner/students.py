@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError
+from edgedistill.families import student_family
 from edgedistill.planner.facts import Model
 from edgedistill.planner.steps import Steps, identity
 from edgedistill.planner.wishes import Wishes
@@ -49,15 +50,9 @@ def students(steps: Steps) -> list[Student]:
 
 
 def named(steps: Steps, text: str) -> Student:
-    """Read a student of the teacher's: "2", "2x256", "same", or what another family reads.
-
-    Such a family names the teacher's in its `STARTS_FROM`. Raises `ModelError`.
-    """
-    teacher, name = steps.facts.teacher, steps.facts.teacher.family
-    for other in plugins.names("families"):
-        found: Any = plugins.find("families", other)
-        if teacher.family in getattr(found, "STARTS_FROM", ()) and found.reads(text):
-            name = other
+    """Read a student of the teacher's: "2", "2x256", "same", "static". Raises `ModelError`."""
+    teacher = steps.facts.teacher
+    name = student_family(text, teacher.family)
     return _own(steps, plugins.find("families", name).parse(text, teacher.shape), name)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from edgedistill.report.html import html
 from edgedistill.report.markdown import markdown
-from edgedistill.report.record import Build, Row, make, schema, write
+from edgedistill.report.record import Build, Row, Worth, make, schema, write
 from edgedistill.report.text import table
 
-__all__ = ["Build", "Row", "html", "make", "markdown", "schema", "table", "write"]
+__all__ = ["Build", "Row", "Worth", "html", "make", "markdown", "schema", "table", "write"]

@@ -66,6 +66,17 @@ class Build:
     created: str | None = None  # ISO 8601, UTC; now when absent
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What the teacher was worth: a student's points above its control's, on the same rows."""
+
+    row: str  # the student's name
+    control: str  # the same shape, steps, export and scheme, trained on labels alone
+    validation: Interval
+    test: Interval
+    rows: int  # of test
+
+
 def make(
     build: Build,
     rows: Sequence[Row],
@@ -73,11 +84,12 @@ def make(
     choice: Choice,
     verdict: str,
     steps: Sequence[Artifact] = (),
+    worth: Worth | None = None,
 ) -> dict[str, Any]:
     """Return the report of a build as plain JSON values; figures that are absent are null.
 
     `verdict` is `judge.verdict` of the chosen row's checks on test, and "misses" where none was
-    chosen.
+    chosen; `worth` is None where no student has its control beside it.
     """
     baseline = next((row for row in rows if row.role == "baseline"), None)
     size = baseline.figures.size_mb if baseline else None
@@ -111,6 +123,7 @@ def make(
         "best_miss": choice.best_miss,
         "reason": choice.reason,
         "can_show": _can_show(build, shown),
+        "teacher_worth": worth and {**asdict(worth), **_ends(worth)},
         "rows": made,
         "steps": [
             {
@@ -224,6 +237,10 @@ def _unseen(found: UnseenWords | None) -> dict[str, Any] | None:
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:
     return None if interval is None else interval._asdict()
+
+
+def _ends(worth: Worth) -> dict[str, Any]:
+    return {"validation": _interval(worth.validation), "test": _interval(worth.test)}
 
 
 def _ratio(whole: float | None, part: float | None) -> float | None:

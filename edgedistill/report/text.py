@@ -39,6 +39,8 @@ def table(report: Mapping[str, Any], width: int = 100, color: bool = False) -> s
     for check in row["checks"] if row else ():
         if check["state"] != "holds":
             lines.append(" " + words.check_line(check))
+    said = words.worth(report)
+    lines += [f" {said}"] if said else []
     if report["chosen"] is None:
         lines.append(" " + plain(report["reason"]))
     return "\n".join(lines)

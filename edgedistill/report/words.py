@@ -159,6 +159,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         said.append(f"It is {', and '.join(gains)}.")
     said += _scored(row, base)
     said += folded(row, base)
+    said += filter(None, [worth(report)])
     for check in row["checks"]:
         if check["state"] != "holds":
             said.append(check_line(check) + ".")
@@ -203,6 +204,34 @@ def unseen_words(row: Mapping[str, Any]) -> str:
         said += f", the teacher {points(found['baseline_accuracy'])} %"
         said += f" (drop {spread(found['drop_points'])})"
     return said
+
+
+def worth(report: Mapping[str, Any]) -> str:
+    """Say what the teacher was worth, and plainly where it was worth nothing; "" if unknown."""
+    found = report.get("teacher_worth")
+    if not found:
+        return ""
+    gained, low, high = (found["test"][name] for name in ("value", "low", "high"))
+    control = row_named(report, found["control"])
+    score = control["score"]["test"] if control else None
+    alone = "the same student trained on the labels alone"
+    alone += f" scores {points(score['value'])}" if score else ""
+    which = (
+        ""
+        if found["row"] == (report["chosen"] or report.get("best_miss"))
+        else (f" (of {plain(found['row'], 80)})")
+    )
+    span = f"between {points(low)} and {points(high)}"
+    if low > 0:
+        return f"The teacher was worth {points(gained)} points{which}, {span}: {alone}."
+    less = "more" if gained <= 0 else "less"
+    by = f"{alone}, {points(abs(gained))} points {less}"
+    if high < 0:
+        return f"Distillation did not help{which}: {by}; its gain lies {span}."
+    return (
+        f"Distillation did not measurably help{which}: {by}; by these {found['rows']:,} test rows "
+        f"its gain lies {span}."
+    )
 
 
 def limit_name(limit: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from edgedistill.records import (
     Latency,
     Score,
 )
-from edgedistill.report import Build, Row, make
+from edgedistill.report import Build, Row, Worth, make
 
 LIMITS = {"max_drop_points": 1.0, "latency_p90_ms": 20.0, "memory_mb": 60.0, "size_mb": 25.0}
 NAMES = ("transfer", "insurance change", "what is your name", "<b>tire</b> pressure", "תרגום\u202e")
@@ -125,7 +125,10 @@ STEPS = (
 )
 
 
-def invent(limits=LIMITS, **changes) -> dict:
+GAIN = Interval(1.4, 0.9, 1.9)
+
+
+def invent(limits=LIMITS, *, gain: Interval | None = GAIN, **changes) -> dict:
     """Judge the invented figures by the real judge, and make the report."""
     rows, contenders = [], []
     for name, role, parent, val, test, measured in ROWS:
@@ -173,7 +176,14 @@ def invent(limits=LIMITS, **changes) -> dict:
         choice=choice,
         steps=steps,
         verdict=judge.verdict(chosen and chosen.checks, strict=strict),
+        worth=gain and Worth("student 2x384 int8", "control 2x384 int8", gain, gain, 4500),
     )
+
+
+@pytest.fixture(name="invent")
+def inventing():
+    """The function that invents a report, for those that want it otherwise."""
+    return invent
 
 
 @pytest.fixture
