@@ -245,7 +245,8 @@ def test_without_int8_the_float_student_is_all_there_is():
     ]
 
 
-def test_convolutions_get_static_int8_and_transformers_dynamic():
+def network(**names):
+    """Plan for a ResNet."""
     resnet = {
         "model_type": "resnet",
         "num_channels": 1,
@@ -255,16 +256,20 @@ def test_convolutions_get_static_int8_and_transformers_dynamic():
         "layer_type": "basic",
     }
     family = plugins.find("families", "resnet")
-    told = facts(task="image-classification")
+    told = facts(task="image-classification", recipe=recipe.read(names.pop("recipe", "logits")))
     teacher = dataclasses.replace(
         told.teacher, config=resnet, family="resnet", shape=family.shape(resnet), encoder={}
     )
     found = target.load("phone")
-    made = planner.propose(
-        job.named(target="phone", model="m", data="d"),
+    return planner.propose(
+        job.named(target="phone", model="m", data="d", **names),
         found,
         dataclasses.replace(told, teacher=teacher),
     )
+
+
+def test_convolutions_get_static_int8_and_transformers_dynamic():
+    made = network()
     assert {row.scheme for row in made.candidates} == {"static_qdq"}
     assert {row.scheme for row in plan().candidates} == {"dynamic_int8"}
 
@@ -414,6 +419,33 @@ def test_layers_that_can_not_be_are_found_by_the_plan():
     ):
         with pytest.raises(JobError, match=says):
             plan(settings={f"distill.losses.{name}": value}, student="2")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "image"),
+    [
+        ("features", {"hidden_states", "embeddings"}, {"feature_maps"}),
+        ("attention", {"attention_maps"}, {"attention_transfer"}),
+        ("hybrid", {"relations", "hidden_states"}, {"feature_maps", "attention_transfer"}),
+    ],
+)
+def test_of_a_recipe_count_the_losses_that_find_what_they_read(name, text, image):
+    both = (plan(known={"recipe": recipe.read(name)}), network(recipe=name))
+    for made, inside in zip(both, (text, image), strict=True):
+        trained = next(row.training for row in made.candidates if row.role == "candidate")
+        assert set(trained.settings["losses"]) == {"soft_labels", "hard_labels", *inside}
+        assert trained.inputs["teacher.0"] is made.baseline.model
+        controls = [row.training for row in made.beside if row.role == "control"]
+        assert controls and not any("teacher.0" in step.inputs for step in controls)
+
+
+def test_a_recipe_that_finds_nothing_to_read_names_those_that_do():
+    says = (
+        r"recipe 'relations' reads nothing of such a model: 'relations' reads its layers, hidden, "
+        r"heads; recipes that do: attention, features, hybrid, logits"
+    )
+    with pytest.raises(JobError, match=says):
+        network(recipe="relations")
 
 
 def test_a_loss_that_reads_what_the_models_have_not_is_refused():

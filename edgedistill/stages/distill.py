@@ -113,11 +113,10 @@ def _work(
     )
     model = weights.load(folder, task, dropout=settings.dropout)
     examples = Examples(indexed(inputs, "train"), indexed(inputs, "labels"))
-    read = _teacher(inputs, settings, examples, terms)
+    stands = signals.Zeros(model.config.num_labels, settings.device) if stand_in else None
+    read = _teacher(inputs, settings, examples, terms, stands)
     if read is None:
-        if not stand_in:
-            raise InternalError("a loss reads the teacher's logits, but the step has no labels")
-        read = signals.Zeros(model.config.num_labels, settings.device).read
+        raise InternalError("a loss reads the teacher's logits, but the step has no labels")
     work = loop.Work(
         task=task,
         encoder=task.open_encoder(folder, settings.encoder),
@@ -134,13 +133,20 @@ def _work(
 
 
 def _teacher(
-    inputs: Mapping[str, Path], settings: Settings, examples: Any, terms: Sequence[Any]
+    inputs: Mapping[str, Path],
+    settings: Settings,
+    examples: Any,
+    terms: Sequence[Any],
+    stands: Any,
 ) -> Any:
-    """Return what reads the teacher: cached logits, a live model, or both; None where neither."""
+    """Return what reads the teacher: cached logits, a live model, or both; None where neither.
+
+    `stands` is what stands in for logits that are not there, or None.
+    """
     from edgedistill.train import objective, signals, weights
 
     needs = objective.needs(terms, of_teacher=True)
-    cached = signals.Cached(examples, settings.device) if examples.labels else None
+    cached = signals.Cached(examples, settings.device) if examples.labels else stands
     if not needs:
         return signals.absent
     if set(needs) == {"logits"}:

@@ -21,11 +21,12 @@ class Told:
     values: Mapping[str, Any]  # those of its settings that are given
     first: float  # its weight at the first step, and at the last
     last: float
+    until: float = 1.0  # the share of the run at which the last is reached
 
     def plain(self) -> dict[str, Any]:
         """Return it as a step's settings hold it."""
-        weight = self.first if self.first == self.last else [self.first, self.last]
-        return {"weight": weight, **self.values}
+        ends = [self.first, self.last] if self.until == 1 else [self.first, self.last, self.until]
+        return {"weight": self.first if self.first == self.last else ends, **self.values}
 
     def own(self, temperature: float) -> Any:
         """Return its own settings, complete; a temperature is the recipe's unless it names one."""
@@ -51,7 +52,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Term:
-    """One loss, with its weight at the first and at the last step (linear between)."""
+    """One loss, with its weight at the first step and at the last (linear between).
+
+    The last is reached when the share `until` of the run is over, and kept from there.
+    """
 
     name: str
     plugin: Any
@@ -60,18 +64,20 @@ class Term:
     last: float
     needs: Mapping[str, str]  # the student's name -> the teacher's beside it
     learned: Any  # a torch Module, trained with the student and never exported; or None
+    until: float = 1.0
 
     def weight(self, share: float) -> float:
         """Return the weight when that share (0 to 1) of the run is over."""
-        return self.first + (self.last - self.first) * share
+        return self.first + (self.last - self.first) * min(share / self.until, 1.0)
 
 
 def read(
     losses: Mapping[str, Any], *, place: str = "losses", allow_code: bool = False
 ) -> tuple[Told, ...]:
-    """Check a mapping: loss name -> {"weight": number or [first, last], settings of its own}.
+    """Check a mapping: loss name -> {"weight": ..., settings of its own}.
 
-    Loads nothing heavy. Raises `JobError` naming the place ("distill.losses.soft_labels.weight").
+    A weight is a number, [first, last] or [first, last, until]. Loads nothing heavy. Raises
+    `JobError` naming the place ("distill.losses.soft_labels.weight").
     """
     made, all_names = [], plugins.names("losses")
     for name, told in losses.items():
@@ -86,8 +92,8 @@ def read(
                 raise JobError(f"{place}.{name}: unknown setting '{key}': {nearest(key, known)}")
         given = {key: value for key, value in told.items() if key != "weight"}
         values = settings.plain(settings.coerce(plugin.Settings, given, f"{place}.{name}"))
-        first, last = _ends(told.get("weight", 1.0), f"{place}.{name}.weight")
-        made.append(Told(name, plugin, {key: values[key] for key in given}, first, last))
+        ends = _ends(told.get("weight", 1.0), f"{place}.{name}.weight")
+        made.append(Told(name, plugin, {key: values[key] for key in given}, *ends))
     return tuple(made)
 
 
@@ -117,6 +123,7 @@ def terms(
                 settings=own,
                 first=scale * told.first,
                 last=scale * told.last,
+                until=told.until,
                 needs=told.needs(temperature, student, teacher),
                 learned=_drawn(told.plugin, own, student, teacher, seed),
             )
@@ -178,17 +185,26 @@ def _drawn(plugin: Any, own: Any, student: Shape, teacher: Shape, seed: int) -> 
         return plugin.build(own, student, teacher)
 
 
-def _ends(weight: Any, where: str) -> tuple[float, float]:
-    """Read a weight: a number, or a pair; texts of a command line too ("2", "1,0", "[1, 0]")."""
-    pair = weight
+def _ends(weight: Any, where: str) -> tuple[float, float, float]:
+    """Read a weight: a number, [first, last] or [first, last, until].
+
+    Texts of a command line too ("2", "1,0", "[1, 0, 0.5]").
+    """
+    told = weight
     if isinstance(weight, str):
-        pair = weight.strip().strip("[]()").split(",")
-        pair = pair if len(pair) > 1 else pair[0]
-    ends = list(pair) if isinstance(pair, list | tuple) else [pair, pair]
+        told = weight.strip().strip("[]()").split(",")
+        told = told if len(told) > 1 else told[0]
+    ends = list(told) if isinstance(told, list | tuple) else [told, told]
     try:
         numbers = [math.nan if isinstance(end, bool) else float(end) for end in ends]
     except (TypeError, ValueError):
         numbers = []
-    if len(numbers) != 2 or not all(0 <= number < math.inf for number in numbers):
-        raise JobError(f"{where}: expected a number or [first, last], got {weight!r}")
-    return numbers[0], numbers[1]
+    numbers += [1.0] if len(numbers) == 2 else []
+    if len(numbers) == 3 and all(0 <= number < math.inf for number in numbers):
+        first, last, until = numbers
+        if 0 < until <= 1:
+            return first, last, until
+    raise JobError(
+        f"{where}: expected a number or [first, last] or [first, last, share of the run at which "
+        f"it is reached], got {weight!r}"
+    )

@@ -1,7 +1,7 @@
 """Recipes: recipes/*.toml into one frozen record, checked key by key; nothing heavy is loaded.
 
 about           one line
-[losses.NAME]   weight = number | [first, last], and settings of the loss
+[losses.NAME]   weight = number | [first, last] | [first, last, until], and settings of the loss
 [optimisation]  settings of the stage distill, and `epochs`
 [augmentation]  made = kinds of made rows, copies = how many times each
 """

@@ -86,11 +86,29 @@ class Both:
     """A live teacher whose logits are nevertheless the cached ones (of several teachers, say)."""
 
     live: Live
-    cached: Cached
+    cached: Cached | Zeros
 
     def read(self, indices: np.ndarray, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that is needed of the teacher for these inputs."""
-        return {**self.live.read(indices, inputs), **self.cached.read(indices, inputs)}
+        """Return all that is needed of the teacher for these inputs.
+
+        It runs when something other than logits is first looked up, so losses that have faded out
+        cost nothing.
+        """
+        return _Late(self.cached.read(indices, inputs), lambda: self.live.read(indices, inputs))
+
+
+class _Late(dict[str, Any]):
+    """A mapping whose unknown names are read, all at once, when one is looked up."""
+
+    def __init__(self, known: Mapping[str, Any], read: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(known)
+        self.read = read
+
+    def __missing__(self, name: str) -> Any:
+        found = self.read()
+        value = found[name]  # a KeyError where it is none of them
+        self.update({**found, **self})
+        return value
 
 
 @dataclass(frozen=True)

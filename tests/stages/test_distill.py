@@ -210,6 +210,77 @@ def test_a_loss_of_a_stranger_can_read_hidden_states_of_a_live_teacher(place, tm
         run(place, tmp_path / "none", inputs(folder), **told)
 
 
+INSIDE = {
+    "bert": {
+        "hidden_states": {"weight": [5.0, 0.0, 0.5]},
+        "embeddings": {"weight": [5.0, 0.0]},
+        "attention_maps": {"map": [3, 1]},
+        "relations": {},
+    },
+    "resnet": {"feature_maps": {"weight": [1.0, 0.0, 0.5]}, "attention_transfer": {}},
+}
+
+
+@pytest.fixture(scope="module")
+def narrow(place, tmp_path_factory):
+    """A student half as wide as its teacher, and the inputs to train it with a live teacher."""
+    kind, folder, values = place
+    out = tmp_path_factory.mktemp("narrow")
+    shape = {"layers": 2, "hidden": 16, "heads": 2, "feed_forward": 32}
+    if kind == "resnet":
+        shape = {"stages": 2, "blocks": 2, "channels": 16, "embedding": 8, "blocks.0": 1,
+                 "blocks.1": 1, "channels.0": 8, "channels.1": 16}  # fmt: skip
+    told = {"task": values["task"], "family": values["family"], "shape": shape}
+    made = settings.coerce(initialize.Settings, told, "initialize")
+    initialize.run({"teacher.0": folder / "teacher"}, made, out, silent)
+    return {**inputs(folder), "student.0": out, "teacher.0": folder / "teacher"}
+
+
+def test_losses_inside_of_a_narrower_student_go_on_to_the_same_bytes(
+    place, narrow, tmp_path, monkeypatch
+):
+    """What they learn is trained, checkpointed and resumed, and never written with the student."""
+    from safetensors.torch import load_file
+
+    told = {"losses": {**INSIDE[place[0]], "soft_labels": {}, "hard_labels": {}}}
+    facts = run(place, tmp_path / "straight", narrow, **told)
+    assert facts["history"][-1]["loss"] < facts["history"][0]["loss"]
+    monkeypatch.setenv(checkpoint.VARIABLE, "0")
+    monkeypatch.setattr(loop, "BAR_SECONDS", 0.0)
+
+    def killed(event):
+        if event.get("done") == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(place, tmp_path / "again", narrow, killed, **told)
+    kept = sorted((tmp_path / "again" / ".resume").iterdir())[-1] / "state.safetensors"
+    assert any("learned" in name for name in load_file(kept))
+    run(place, tmp_path / "again", narrow, **told)
+    one, other = (tmp_path / name / "model.safetensors" for name in ("straight", "again"))
+    assert one.read_bytes() == other.read_bytes()
+    assert set(load_file(one)) == set(load_file(narrow["student.0"] / "model.safetensors"))
+
+
+def test_the_estimate_runs_the_live_teacher_while_it_is_needed(place, narrow, tmp_path):
+    from edgedistill.train import signals
+
+    read, calls = signals.Live.read, []
+    fading = {name: {**each, "weight": [1.0, 0.0, 0.5]} for name, each in INSIDE[place[0]].items()}
+    told = {"losses": {**fading, "soft_labels": {}}, "alpha": 1.0}
+    made = settings.coerce(distill.Settings, {**place[2], **told}, "distill")
+    found = {name: path for name, path in narrow.items() if not name.startswith("labels")}
+
+    def counted(self, *arguments):
+        calls.append(arguments)
+        return read(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals.Live, "read", counted)
+        assert 0 < distill.estimate(found, made, tmp_path) < 600
+    assert len(calls) == 5  # of ten steps those in the first half
+
+
 def test_a_step_names_its_plugins(place):
     plain = settings.plain(distill.Settings())
     assert ("losses", "soft_labels") in distill.plugins(plain)

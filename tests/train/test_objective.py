@@ -49,6 +49,9 @@ def test_the_recipes_temperature_unless_the_loss_names_its_own():
 def test_a_weight_can_move_over_the_run():
     found = terms({"soft_labels": {"weight": [1.0, 0.0]}}, alpha=1.0)
     assert value(found, 0.25) == pytest.approx(0.75 * one("soft_labels"), rel=1e-6)
+    found = terms({"soft_labels": {"weight": [1.0, 0.5, 0.4]}}, alpha=1.0)
+    for share, weight in ((0.0, 1.0), (0.2, 0.75), (0.4, 0.5), (0.9, 0.5)):
+        assert found[0].weight(share) == pytest.approx(weight)
 
 
 def test_losses_that_have_all_faded_out_end_as_zero():
@@ -76,7 +79,9 @@ def test_each_loss_gets_what_it_reads_the_teachers_beside_the_students():
     assert whole == pytest.approx(5 + 0.75 * one("soft_labels"), rel=1e-6)
 
 
-@pytest.mark.parametrize("weight", ["much", [1.0], -1, [0, -2]])
+@pytest.mark.parametrize(
+    "weight", ["much", [1.0], -1, [0, -2], [1, 0, 0], [1, 0, 1.5], [1, 0, 1, 1]]
+)
 def test_a_weight_that_is_none_is_an_error(weight):
     with pytest.raises(JobError, match=r"losses\.soft_labels\.weight"):
         terms({"soft_labels": {"weight": weight}})
@@ -96,11 +101,20 @@ def test_nothing_to_minimise_is_an_error():
 
 @pytest.mark.parametrize(
     ("weight", "ends"),
-    [("2", (2, 2)), (2, (2, 2)), ("1,0", (1, 0)), ("[1, 0]", (1, 0)), ([1, "0.5"], (1, 0.5))],
+    [
+        ("2", (2, 2, 1)),
+        (2, (2, 2, 1)),
+        ("1,0", (1, 0, 1)),
+        ("[1, 0]", (1, 0, 1)),
+        ([1, "0.5"], (1, 0.5, 1)),
+        ("[1, 0, 0.5]", (1, 0, 0.5)),
+    ],
 )
 def test_weights_of_a_command_line_become_numbers(weight, ends):
     (told,) = objective.read({"soft_labels": {"weight": weight}})
-    assert (told.first, told.last) == ends
+    assert (told.first, told.last, told.until) == ends
+    (again,) = objective.read({"soft_labels": told.plain()})
+    assert again == told
 
 
 def test_what_is_told_reads_back(tmp_path):
