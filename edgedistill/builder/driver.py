@@ -25,11 +25,11 @@ from edgedistill.builder.reading import hold_encoder
 from edgedistill.builder.record import Judged
 from edgedistill.builder.shortlist import plan_key
 from edgedistill.builder.teacher import hold_teacher
-from edgedistill.errors import SurroundingsError
+from edgedistill.errors import SurroundingsError, UsageError
 from edgedistill.job import Job
 from edgedistill.progress import silent
 from edgedistill.records import Choice, Plan, Progress, Step
-from edgedistill.store import keys
+from edgedistill.store import crew, keys
 from edgedistill.store.runner import Runner
 
 EXIT = {"fits": 0, "fits_closely": 0, "misses": 1}
@@ -77,6 +77,18 @@ def build_job(job: Job, progress: Progress = silent) -> Report:
     """Build what the job asks for; returns the report, whatever the verdict."""
     started = time.monotonic()
     opened = open_job(job)
+    if crew.follows():
+        raise UsageError("under torchrun processes beside the first follow: `edgedistill build`")
+    with crew.leading(opened.store.root):
+        return _built(job, opened, progress, started)
+
+
+def follow_job(job: Job) -> None:
+    """Train along with the process that builds the same job, as torchrun started both."""
+    crew.follow(open_job(job).store.root)
+
+
+def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Report:
     prepared = prepare(job, opened.target, opened.store)
     _tell(prepared, progress)
     plan = planner.propose(job, opened.target, prepared.facts)

@@ -24,7 +24,7 @@ from edgedistill.job import Job
 from edgedistill.judge import evidence
 from edgedistill.planner import Facts, Host, Model
 from edgedistill.records import Source
-from edgedistill.store import Store
+from edgedistill.store import Store, crew
 from edgedistill.target import Target
 from edgedistill.train import outputs, recipe
 
@@ -325,14 +325,17 @@ def _host(job: Job, target: Target) -> Host:
         instructions=host.instructions(),
         opset=min(opset, OPSET),
         ir=min(ir, IR),
+        processes=crew.processes(),
     )
 
 
 def _cores() -> int:
-    """Return the cores that this process may use, where the system says; else all of them."""
+    """Return the cores that this process may use, its share where torchrun started several."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, cores // int(here)) if here.isdigit() and int(here) else cores
 
 
 OPSET, IR = 17, 8  # the floor that runs everywhere; nothing that we write needs more

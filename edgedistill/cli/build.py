@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,7 +28,10 @@ def build(as_json: bool, verbose: int, quiet: bool, **flags: Any) -> None:
     from edgedistill import report as reports
     from edgedistill.builder import driver
     from edgedistill.cli.show import Printer
+    from edgedistill.store import crew
 
+    if crew.follows():
+        _follow(_job(flags))
     with Printer(quiet=quiet, verbose=verbose) as printer:
         report = driver.build_job(_job(flags), printer)
     if as_json:
@@ -37,6 +41,16 @@ def build(as_json: bool, verbose: int, quiet: bool, **flags: Any) -> None:
         for line in report.closing():
             click.echo(line)
     sys.exit(report.exit_code)
+
+
+def _follow(job: Job) -> NoReturn:
+    """Train along as one of torchrun's processes; a signal ends it, even inside of torch."""
+    from edgedistill.builder import driver
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)
+    driver.follow_job(job)
+    sys.exit(0)
 
 
 @click.command()

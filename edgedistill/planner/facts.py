@@ -20,6 +20,7 @@ class Host:
     instructions: str  # the int8 instruction set, as a processor's name
     opset: int
     ir: int
+    processes: int = 1  # that train together
 
 
 @dataclass(frozen=True)

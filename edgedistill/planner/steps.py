@@ -22,6 +22,7 @@ class Steps:
     def __init__(self, job: Job, target: Target, facts: Facts) -> None:
         self.job, self.target, self.facts = job, target, facts
         self.wishes = Wishes(job, facts)
+        self.processes = facts.host.processes
         self.allow_code = job.run.allow_code
         self.family = plugins.find("families", facts.teacher.family)
         self.task: Any = plugins.find("tasks", facts.task, allow_code=self.allow_code)
@@ -52,6 +53,7 @@ class Steps:
             "threads": host.threads,
             "dtype": host.dtype,
             "device": host.device,
+            "processes": host.processes,
             "opset": host.opset,
             "ir": host.ir,
             "integers": self.target.runtime.integers,
@@ -157,7 +159,9 @@ class Steps:
             },
             encoder=model.encoder,
             rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
-            steps=pace.steps(self.facts.rows["train"], epochs=epochs, batch=batch),
+            steps=pace.steps(
+                self.facts.rows["train"], epochs=epochs, batch=batch * self.processes
+            ),
         )
 
     # ------------------------------------------------------------ graphs

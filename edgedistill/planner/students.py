@@ -130,7 +130,9 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         rate=_rate(steps, student),
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
-        steps=pace.steps(rows, epochs=wishes.planned("distill").epochs, batch=wish.batch),
+        steps=pace.steps(
+            rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
+        ),
         encoder=reader.encoder,
     )
 

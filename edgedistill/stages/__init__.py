@@ -31,6 +31,9 @@ class Stage(Protocol):
     ) -> Mapping[str, Any]:
         """Do the work; return facts (small JSON)."""
 
+    # A stage that trains has the setting `processes`, and beside `run`:
+    # follow(inputs, settings, resume)    train along as one of several processes; write nothing
+
 
 def indexed(inputs: Mapping[str, Path], name: str) -> list[Path]:
     """Return the folders given as `name.0`, `name.1`, ... in order."""

@@ -66,6 +66,13 @@ def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> f
     return loop.seconds(*_work(inputs, settings, scratch / ".resume", silent))
 
 
+def follow(inputs: Mapping[str, Path], settings: Settings, resume: Path) -> None:
+    """Train along as one of several processes; the first one runs `run`, with this `.resume`."""
+    from edgedistill.train import loop
+
+    loop.fit(*_work(inputs, settings, resume, silent))
+
+
 def _work(
     inputs: Mapping[str, Path], settings: Settings, resume: Path, progress: Progress
 ) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ shelf       the folders: filled in `work`, renamed into place, moved aside
 seal        records and digests: what lies there is what was written
 locks       kernel locks
 execute     one stage run into a folder
+crew        the other processes of torchrun, that train along
 runner      the host's side of the worker process; worker is the process itself
 inventory   list, show, drop, verify
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedistill.errors import InternalError, SurroundingsError, from_os_error
 from edgedistill.records import Progress, Step
-from edgedistill.store import keys
+from edgedistill.store import crew, keys
 
 SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 FULL = ("no space left on device", "os error 28", "disk quota exceeded")
@@ -25,7 +25,9 @@ def stage(step: Step, inputs: Mapping[str, Path], out: Path, progress: Progress)
     """
     name = keys.stage_name(step)
     try:
-        facts = keys.stage_of(step).run(inputs, keys.settings_of(step), out, progress)
+        settings = keys.settings_of(step)
+        with crew.beside(step.stage, inputs, settings, out):
+            facts = keys.stage_of(step).run(inputs, settings, out, progress)
     except OSError as error:
         if error.errno in SURROUNDINGS:
             raise from_os_error(error, f"running the step {name}") from error

@@ -18,7 +18,7 @@ import numpy as np
 from edgedistill.errors import DataError, TrainingError
 from edgedistill.progress import silent
 from edgedistill.records import Progress
-from edgedistill.train import batches, checkpoint, objective, outputs, pace, running
+from edgedistill.train import batches, checkpoint, objective, outputs, pace, parallel, running
 from edgedistill.train.compact import compact
 from edgedistill.train.running import Running
 from edgedistill.train.signals import Taps, absent
@@ -62,35 +62,41 @@ class Fitted:
 def fit(model: Any, work: Work) -> Fitted:
     """Train a model in place; it is left with its best weights by validation.
 
-    Goes on from the newest checkpoint in `work.resume`. Raises `TrainingError` when the loss is
-    no number.
+    Goes on from the newest checkpoint in `work.resume`. In a group of processes each trains on its
+    part of every batch, and only the first is left with the best weights. Raises `TrainingError`
+    when the loss is no number.
     """
     restore = None
     if "input_ids" in work.examples.names:
         restore = compact(model, _pieces(work))
+    group = parallel.current(work.training.processes)
     run = _start(model, work)
+    group.begin(run.whole, run.step, len(work.examples), work.training.device)
     clock = checkpoint.Clock()
     training, last_bar = work.training, 0.0
     order, drawn = [], -1
-    per_epoch = max(len(work.examples) // training.batch, 1)
+    batch = training.batch * group.world
+    per_epoch = max(len(work.examples) // batch, 1)
     while run.step < training.steps and not _patience_over(run, training):
         epoch, position = divmod(run.step, per_epoch)
         if epoch != drawn:
-            order = batches.order(
-                work.examples.lengths, training.batch, seed=training.seed, epoch=epoch
-            )
+            order = batches.order(work.examples.lengths, batch, seed=training.seed, epoch=epoch)
             drawn = epoch
-        _one_step(run, work, order[position])
+        _one_step(run, work, order[position], group)
         run.step += 1
         if run.step % pace.every(training) == 0 or run.step == training.steps:
-            _validate(run, work)
+            if group.leads:
+                _validate(run, work)
+            run.waited = group.first(run.waited, training.device)
         if time.monotonic() - last_bar > BAR_SECONDS or run.step == training.steps:
             _tell(run, work)
             last_bar = time.monotonic()
-        if run.step < training.steps and clock.due():
+        if run.step < training.steps and group.leads and clock.due():
             started = time.monotonic()
             running.save(run, work.resume)
             clock.wrote(time.monotonic() - started)
+    if not group.leads:
+        return Fitted(math.nan, run.step, "raw", run.step, ())
     running.put(run.model, run.best_weights)
     if restore:
         restore()
@@ -131,37 +137,41 @@ def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
 # ---------------------------------------------------------------- one step
 
 
-def _one_step(run: Running, work: Work, indices: np.ndarray) -> None:
+def _one_step(
+    run: Running, work: Work, indices: np.ndarray, group: parallel.Group = parallel.ALONE
+) -> None:
     import torch
 
     training = work.training
-    torch.manual_seed(_draw(training.seed, run.step))
+    torch.manual_seed(_draw(training.seed, run.step, group.rank))
     run.whole.train()
+    terms = group.scaled(work.terms, work.examples, indices)
+    indices = group.mine(indices)
     inputs = batches.tensors(work.encoder.batch(work.examples.rows(indices)), training.device)
     truth = torch.from_numpy(work.examples.truth[indices]).to(training.device)
     factor = pace.factor(run.step, training)
-    for group, peak in zip(run.optimizer.param_groups, run.peaks, strict=True):
-        group["lr"] = peak * factor
+    for each, peak in zip(run.optimizer.param_groups, run.peaks, strict=True):
+        each["lr"] = peak * factor
     run.optimizer.zero_grad(set_to_none=True)
     with outputs.arithmetic(training.device, training.dtype):
         student = run.taps.take(work.task.forward(run.model, inputs).logits)
         teacher = work.teacher(indices, inputs)
         loss = objective.total(
-            work.terms,
+            terms,
             student,
             teacher,
             {**inputs, "truth": truth},
             share=run.step / max(training.steps - 1, 1),
         )
-    value = float(loss.detach())
-    _finite(value, "loss", run, training)
     loss.backward()
+    value = group.average(run.whole.parameters(), float(loss.detach()))
+    _finite(value, "loss", run, training)
     limit = training.clip or math.inf
     norm = torch.nn.utils.clip_grad_norm_(run.whole.parameters(), limit)
     _finite(float(norm), "gradient", run, training)
     run.optimizer.step()
     run.loss += value
-    if run.average:
+    if run.average and group.leads:
         decay = min(training.average_decay, (1 + run.step) / (10 + run.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(run.average.values()), run.averaged, 1 - decay)
@@ -177,8 +187,9 @@ def _finite(value: float, what: str, run: Running, training: pace.Training) -> N
     )
 
 
-def _draw(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
+def _draw(seed: int, step: int, rank: int) -> int:
+    drawn_from = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(drawn_from).generate_state(1, np.uint64)[0]) >> 1
 
 
 # ---------------------------------------------------------------- validation
