@@ -159,9 +159,7 @@ class Steps:
             },
             encoder=model.encoder,
             rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
-            steps=pace.steps(
-                self.facts.rows["train"], epochs=epochs, batch=batch * self.processes
-            ),
+            steps=pace.steps(self.facts.rows["train"], epochs=epochs, batch=batch * self.processes),
         )
 
     # ------------------------------------------------------------ graphs
