@@ -32,13 +32,13 @@ def keep(pairs: Mapping[str, tuple[Any, Any]], stack: str, teacher: Shape, stude
     shared = any(name.endswith(POSITIONS) for name in pairs)  # then all layers keep the same heads
     weighed: dict[tuple[str, str], Any] = {}
     for name, (ours, small) in pairs.items():
-        for axis, kind in enumerate(_axes(name, ours, small, stack, teacher)):
+        for axis, kind in enumerate(axes(name, ours, small, stack, teacher)):
             if kind in ("hidden", "channels", "feed_forward") and ours.any():
                 others = [other for other in range(ours.ndim) if other != axis]
                 squares = ours.double().square()
                 each = squares.sum(dim=others) if others else squares
                 whole = kind == "hidden" or (kind == "channels" and shared)
-                place = "" if whole else _layer(name, stack)
+                place = "" if whole else layer(name, stack)
                 share = each / each.sum()  # so that no large matrix decides alone
                 weighed[place, kind] = weighed.get((place, kind), 0.0) + share
     found: dict[str, dict[str, Any]] = {"": {}}
@@ -59,11 +59,11 @@ def keep(pairs: Mapping[str, tuple[Any, Any]], stack: str, teacher: Shape, stude
 
 def cut(name: str, ours: Any, small: Any, *, stack: str, teacher: Shape, kept: Kept) -> Any:
     """Return the part of a teacher's tensor that the student has; None where none fits."""
-    for axis, kind in enumerate(_axes(name, ours, small, stack, teacher)):
+    for axis, kind in enumerate(axes(name, ours, small, stack, teacher)):
         if kind:
             chosen = kept[""].get(kind)
             if chosen is None:
-                chosen = kept.get(_layer(name, stack), {}).get(kind)
+                chosen = kept.get(layer(name, stack), {}).get(kind)
             if chosen is None:
                 return None
             ours = ours.index_select(axis, chosen)
@@ -92,12 +92,12 @@ def configure(config: Any, student: Shape, teacher: Shape) -> None:
         config.pooler_output_size = student["hidden"]
 
 
-def _layer(name: str, stack: str) -> str:
+def layer(name: str, stack: str) -> str:
     """Return the number of the layer that a tensor belongs to, "" for none."""
     return name[len(stack) + 1 :].partition(".")[0] if name.startswith(stack + ".") else ""
 
 
-def _axes(name: str, ours: Any, small: Any, stack: str, teacher: Shape) -> list[str | None]:
+def axes(name: str, ours: Any, small: Any, stack: str, teacher: Shape) -> list[str | None]:
     """Name what each axis that shrinks runs over; None for one that stays as it is.
 
     "channels" are the heads' dimensions, as many as the hidden ones; "twice" is the hidden size two
@@ -107,7 +107,7 @@ def _axes(name: str, ours: Any, small: Any, stack: str, teacher: Shape) -> list[
         return [None] * ours.ndim
     module = name.rpartition(".")[0]
     leaf = module.rpartition(".")[2]
-    inside = bool(_layer(name, stack))
+    inside = bool(layer(name, stack))
     writes = leaf in WRITERS or module.endswith("attention.output.dense")
     found: list[str | None] = []
     for axis, (length, less) in enumerate(zip(ours.shape, small.shape, strict=True)):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from edgedistill.errors import ModelError
-from edgedistill.families import _width
+from edgedistill.families import _projection, _width
 from edgedistill.records import Shape
 
 PACKAGES = ("torch", "transformers", "optimum")
@@ -25,6 +26,7 @@ REFUSED = {
     "albert": "its layers are one and the same, so there is nothing to leave out",
     "mobilebert": "its layers are bottlenecks of their own kind",
 }
+WIDTHS = ("select", "pca")  # how a narrower student's dimensions are found
 WIDTH = ("hidden", "heads", "feed_forward")
 STAGE_NAMES = ("stage_names", "out_features", "out_indices")
 # Our name: optimum's name; then the names in a plain config.json, where optimum has none.
@@ -124,12 +126,19 @@ def layers(shape: Shape, teacher: Shape) -> Sequence[int]:
 
 
 def shrink(
-    teacher: Any, shape: Shape, *, layers: Sequence[int], init: str, seed: int
+    teacher: Any,
+    shape: Shape,
+    *,
+    layers: Sequence[int],
+    init: str,
+    seed: int,
+    width: str = "select",
 ) -> tuple[Any, Mapping[str, Any]]:
     """Make a student from some of the teacher's layers; its embeddings and head come along.
 
-    A narrower one keeps the dimensions, heads and neurons that carry the most weight. Facts:
-    copied, sliced and fresh, parameters by name. `init` "random" copies nothing.
+    A narrower one keeps the dimensions, heads and neurons that carry the most weight; with `width`
+    "pca" its dimensions are the principal components of the teacher's. Facts: copied, sliced (or
+    turned) and fresh, parameters by name. `init` "random" copies nothing.
     """
     import torch
 
@@ -149,15 +158,13 @@ def shrink(
         return student.eval(), {"copied": [], "sliced": [], "fresh": sorted(target)}
     names = {key: _source_name(key, whole, layers) for key in target}
     pairs = {name: (source[name], target[key]) for key, name in names.items() if name in source}
-    kept = _width.keep(pairs, whole, whole_shape, shape)
+    cut = _cutter(width, pairs, whole, whole_shape, shape)
     facts: dict[str, list[str]] = {"copied": [], "sliced": [], "fresh": []}
     with torch.no_grad():
         for key, tensor in target.items():
             values = source.get(names[key])
             if values is not None:
-                values = _width.cut(
-                    names[key], values, tensor, stack=whole, teacher=whole_shape, kept=kept
-                )
+                values = cut(names[key], values, tensor)
             if values is None:
                 facts["fresh"].append(key)
                 continue
@@ -165,6 +172,16 @@ def shrink(
             same = values.shape == source[names[key]].shape
             facts["copied" if same else "sliced"].append(key)
     return student.eval(), facts
+
+
+def _cutter(
+    width: str, pairs: _projection.Pairs, stack: str, teacher: Shape, student: Shape
+) -> Callable[[str, Any, Any], Any]:
+    """Return what narrows a tensor of the teacher's: (its name, its values, ours) -> values."""
+    if width == "pca" and student["hidden"] < teacher["hidden"]:
+        return _projection.Projection(pairs, stack, teacher, student).cut
+    kept = _width.keep(pairs, stack, teacher, student)
+    return partial(_width.cut, stack=stack, teacher=teacher, kept=kept)
 
 
 def fold(model: Any, kept: Sequence[int]) -> None:

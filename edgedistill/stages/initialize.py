@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import plugins as doors
-from edgedistill.errors import ModelError
+from edgedistill.errors import JobError, ModelError
 from edgedistill.records import Progress
 from edgedistill.settings import setting
 
@@ -32,6 +32,11 @@ class Settings:
     layers: tuple[int, ...] = setting((), "the teacher's layers that start it; none: the family's")
     init: str = setting(
         "teacher", "weights from the teacher's layers, or none", choices=("teacher", "random")
+    )
+    width: str = setting(
+        "select",
+        "a narrower student's dimensions: the teacher's weightiest, or principal components",
+        choices=("select", "pca"),
     )
     labels: tuple[str, ...] = setting((), "the labels, in the order of the model's outputs")
     seed: int = setting(0, "of weights that are not the teacher's", low=0)
@@ -78,9 +83,12 @@ def run(
     if folded is not None:
         theirs.fold(teacher, np.load(folded / "kept.npy").tolist())
     _same_vocabulary(shape, theirs.shape(teacher.config.to_dict()))
-    student, told = family.shrink(
-        teacher, shape, layers=layers, init=settings.init, seed=settings.seed
-    )
+    how = {"layers": layers, "init": settings.init, "seed": settings.seed}
+    if hasattr(family, "WIDTHS"):
+        how["width"] = settings.width
+    elif settings.width != "select":
+        raise JobError(f"initialize.width: {settings.family} students know 'select' alone")
+    student, told = family.shrink(teacher, shape, **how)
     weights.save(student, out, beside=folder, labels=settings.labels or None)
     if folded is not None:
         task.folded_files(out, folded, np.load(folded / "kept.npy").tolist())

@@ -221,3 +221,17 @@ def test_further_teachers_are_told_and_keep_their_order_of_labels(place, tmp_pat
     )
     found = prepared(place, settings={"model.teachers": [str(unnamed)]})
     assert found.facts.further[0].labels == found.facts.labels
+
+
+# ---------------------------------------------------------------- students by vocabulary
+
+
+@pytest.mark.parametrize("text", ["static", "2", "samev50"])
+def test_students_of_the_whole_vocabulary_need_no_smaller_pieces(place, text):
+    assert prepared(place, student=text).facts.teacher.shape["vocabulary"] == 50
+
+
+@pytest.mark.parametrize("text", ["2v30", "static16v30"])
+def test_a_vocabulary_that_can_not_be_is_refused_before_the_hour(place, text):
+    with pytest.raises(ModelError, match=f"student '{text}'.*WordLevel"):
+        prepared(place, student=text)

@@ -11,7 +11,7 @@ import torch
 
 from edgedistill import plugins
 from edgedistill.errors import ModelError
-from edgedistill.families import encoder, family_of
+from edgedistill.families import _projection, encoder, family_of
 from edgedistill.train import weights
 
 KINDS = ("hidden", "attention", "query", "value")
@@ -292,3 +292,73 @@ def test_neurons_that_say_nothing_are_the_ones_left_out(tmp_path, kind):
     rows = tiny.rows(tmp_path / "rows", folder, kind, count=5)
     ours, theirs = (answers(one, kind, folder, rows) for one in (student, teacher))
     assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+# ---------------------------------------------------------------- width by projection
+
+
+@pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
+def test_a_narrower_student_can_be_a_projection_of_the_teacher(tmp_path, kind):
+    folder = tiny.model(tmp_path / "teacher", kind)
+    teacher = loaded(folder, kind)
+    shape = encoder.parse("2x16", encoder.shape(weights.config_of(folder)))
+    how = {"layers": [0, 2], "init": "teacher", "seed": 0}
+    student, facts = encoder.shrink(teacher, shape, width="pca", **how)
+    assert facts["sliced"] and not facts["fresh"]
+    assert encoder.shape(student.config.to_dict()) == shape
+    assert all(tensor.isfinite().all() for tensor in student.state_dict().values())
+    again, _ = encoder.shrink(teacher, shape, width="pca", **how)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    out = tmp_path / "student"
+    weights.save(student, out, beside=folder)
+    rows = tiny.rows(tmp_path / "rows", folder, kind, count=3)
+    assert np.isfinite(answers(loaded(out, kind), kind, out, rows)).all()
+
+
+def test_a_projection_keeps_a_stream_that_lies_in_fewer_dimensions(tmp_path, monkeypatch):
+    """A teacher that uses 15 directions and the mean, with plain norms, is projected exactly."""
+    teacher = loaded(tiny.model(tmp_path / "teacher", "bert"), "bert")
+    draw = torch.Generator().manual_seed(0)
+    span = torch.cat([torch.full((32, 1), 1.0), torch.randn(32, 15, generator=draw)], dim=1)
+    within = torch.linalg.qr(span)[0]
+    within = (within @ within.T).float()
+    with torch.no_grad():
+        for name, tensor in teacher.named_parameters():
+            if "LayerNorm" in name:
+                tensor.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.endswith(("output.dense.weight", "output.dense.bias")):
+                tensor.copy_(within @ tensor)
+            elif tensor.shape[-1] == 32 and tensor.ndim == 2:
+                tensor.copy_(tensor @ within)
+    shape = dict(encoder.shape(weights.config_of(tmp_path / "teacher")))
+    narrow = {**shape, "hidden": 16, "heads": 2}
+    made = []
+
+    class Spied(_projection.Projection):
+        def __init__(self, *told):
+            super().__init__(*told)
+            made.append(self._basis.float())
+
+    monkeypatch.setattr(_projection, "Projection", Spied)
+    how = {"layers": range(4), "init": "teacher", "seed": 0}
+    student, _ = encoder.shrink(teacher, narrow, width="pca", **how)
+    basis = made[0]
+    assert torch.allclose(basis.T @ basis, torch.eye(16), atol=1e-5)
+    ids = torch.arange(5, 12)[None]
+    with torch.no_grad():
+        ours, theirs = student.bert.embeddings(ids), teacher.bert.embeddings(ids)
+    assert ours.numpy() == pytest.approx((theirs @ basis).numpy(), abs=1e-3)
+
+
+def test_width_is_refused_where_a_family_knows_but_one_way(tmp_path):
+    from edgedistill import settings
+    from edgedistill.errors import JobError
+    from edgedistill.progress import silent
+    from edgedistill.stages import initialize
+
+    tiny.model(tmp_path / "teacher", "resnet")
+    told = {"task": "image-classification", "family": "resnet", "width": "pca"}
+    made = settings.coerce(initialize.Settings, told, "")
+    with pytest.raises(JobError, match="resnet students know 'select' alone"):
+        initialize.run({"teacher.0": tmp_path / "teacher"}, made, tmp_path / "out", silent)
