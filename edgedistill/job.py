@@ -36,6 +36,10 @@ class DataSpec:
     """The rows: where they are, and which columns count."""
 
     path: Any = setting(None, "folder, file, hub id, or live rows")
+    own: Any = setting(None, "a second, small set: the rows of one user, say")
+    own_weight: float = setting(
+        0.3, "share of own rows among those that training reads", low=0.01, high=0.9
+    )
     train: str | None = setting(None, "file of the training rows")
     validation: str | None = setting(None, "file of the validation rows")
     test: str | None = setting(None, "file of the test rows")
@@ -170,6 +174,8 @@ class Job:
             section = getattr(self, name)
             if name in ("model", "data"):
                 section = dataclasses.replace(section, path=_told(section.path))
+            if name == "data":
+                section = dataclasses.replace(section, own=_told(section.own))
             made[name] = plain(section)
         made["limits"] = dict(self.limits)
         for stage, values in self.stages.items():
@@ -244,10 +250,23 @@ def duration(text: str, where: str) -> float:
 def _can(job: Job) -> None:
     """Refuse what has its place but is not built yet."""
     job.run.seconds()
+    _can_be_own(job)
     if job.prune.kind != "none":
         raise JobError(f"prune.kind '{job.prune.kind}': pruning is not built yet; only 'none'")
     if job.model.teachers and job.model.path is None:
         raise JobError("model.teachers are those beside the first: name that with --model")
+
+
+def _can_be_own(job: Job) -> None:
+    """Refuse what is said of own rows that are not there."""
+    data = job.data
+    if data.own is None:
+        for name in (each for each in job.limits if "_own_" in each):
+            raise JobError(f"limits.{name}: there are no own rows; name them with a second --data")
+        if data.own_weight != DataSpec.own_weight:
+            raise JobError("data.own_weight: there are no own rows; name them with a second --data")
+    elif job.starter:
+        raise JobError("data.own: a second, small set; name the general one with --data before it")
 
 
 def _known(tables: Mapping[str, Any], place: str) -> None:
@@ -288,7 +307,6 @@ def _told(path: Any) -> str | None:
 
 NAMES = {  # the names of flags and of `edgedistill.build(...)`, and the settings that they reach
     "model": "model.path",
-    "data": "data.path",
     "task": "task.name",
     "recipe": "distill.recipe",
     "prune": "prune.kind",
@@ -311,16 +329,18 @@ NAMES = {  # the names of flags and of `edgedistill.build(...)`, and the setting
 def named(job_file: str | Path | None = None, target: str | None = None, **names: Any) -> Job:
     """Make a job of the names that flags and the Python door share.
 
-    Beside those of `NAMES`: `student` (a text or several), `limits` and `settings` (mappings).
+    Beside those of `NAMES`: `data` (one set or two, general and own), `student` (a text or
+    several), `limits` and `settings` (mappings).
     A name that is None says nothing. Raises `JobError`.
     """
     settings = _students(_several(names.pop("student", None)))
+    settings += _sets(names.pop("data", None))
     for name, value in (names.pop("limits", None) or {}).items():
         settings.append((f"limits.{name}", value))
     dotted = (names.pop("settings", None) or {}).items()
     for name, value in names.items():
         if name not in NAMES:
-            known = [*NAMES, "job_file", "target", "student", "limits", "settings"]
+            known = [*NAMES, "data", "job_file", "target", "student", "limits", "settings"]
             raise JobError(f"unknown name '{name}': {nearest(name, known)}")
         if value is not None:
             settings.append((NAMES[name], value))
@@ -333,6 +353,14 @@ def _several(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _sets(data: Any) -> list[tuple[str, Any]]:
+    """Return the settings that one or two sets of rows reach: the general one, the own one."""
+    sets = [] if data is None else list(data) if isinstance(data, (tuple, list)) else [data]
+    if len(sets) > 2:
+        raise JobError(f"--data names {len(sets)} sets: at most two, a general and a small own one")
+    return list(zip(("data.path", "data.own"), sets, strict=False))
 
 
 def _students(texts: tuple[Any, ...]) -> list[tuple[str, Any]]:

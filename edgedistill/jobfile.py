@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
 
 PATHS = {  # what a job file may name by its place: section, names, and how a file's name must end
     "model": (("path",), ""),
-    "data": (("path", "train", "validation", "test", "unlabelled"), ""),
+    "data": (("path", "train", "validation", "test", "unlabelled", "own"), ""),
     "task": (("name",), ".py"),
     "distill": (("recipe",), ".toml"),
     "quantize": (("schemes",), ".py"),

@@ -31,6 +31,7 @@ class Limit(NamedTuple):
 
 LIMITS: Mapping[str, Limit] = {
     "max_drop_points": Limit("drop of the task's score against the baseline", "points", 0, 100),
+    "max_own_drop_points": Limit("drop on the own rows against the baseline", "points", 0, 100),
     "min_score_points": Limit("the task's score itself", "points", 0, 100, most=False),
     "worst_label_drop_points": Limit("drop of recall of the worst label", "points", 0, 100),
     "latency_p90_ms": Limit("90th percentile of one run on the device", "ms", 0.001, 1e7),

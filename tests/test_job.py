@@ -77,6 +77,19 @@ def test_static_students_are_shapes_by_name():
     assert job.named(target="phone", student=["static", "2"]).student.shapes == ("static",)
 
 
+def test_data_is_one_set_or_two_a_general_and_an_own_one(tmp_path):
+    for data in ("a", ["a"], ("a",)):
+        told = job.named(target="phone", data=data).data
+        assert (told.path, told.own) == ("a", None)
+    made = job.named(target="phone", data=["a", "b"], settings={"data.own_weight": "0.5"})
+    assert (made.data.path, made.data.own, made.data.own_weight) == ("a", "b", 0.5)
+    assert job.make(made.plain()) == made
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "job.toml").write_text('[data]\npath = "rows"\nown = "mine"\nown_weight = 0.2\n')
+    read = job.named(tmp_path / "job.toml", "phone").data
+    assert read.own == str(tmp_path / "mine") and read.own_weight == 0.2
+
+
 def test_a_job_that_is_printed_reads_as_the_same_job(tmp_path):
     made = job.named(
         target="phone",
@@ -102,6 +115,14 @@ def test_a_job_that_is_printed_reads_as_the_same_job(tmp_path):
         ({"seed": -1}, "run.seed: -1 is out of range"),
         ({"objective": "latencyy"}, "did you mean 'latency'"),
         ({"time_limit": "soon"}, "expected a time such as"),
+        ({"data": ["a", "b", "c"]}, "--data names 3 sets: at most two"),
+        ({"data": "a", "limits": {"max_own_drop_points": 1}}, "no own rows; name them with"),
+        ({"data": "a", "settings": {"data.own_weight": 0.5}}, "data.own_weight: there are no own"),
+        (
+            {"data": ["a", "b"], "settings": {"data.own_weight": 2}},
+            "own_weight: 2.0 is out of range",
+        ),
+        ({"settings": {"data.own": "b"}}, "name the general one with --data before it"),
         ({"prune": "heads"}, "pruning is not built yet"),
         ({"settings": {"distil.temperature": 1}}, "did you mean 'distill'"),
         ({"settings": {"temperature": 1}}, "expected SECTION.NAME"),

@@ -121,6 +121,53 @@ def test_unlabelled_rows_reach_the_student_through_the_teacher_and_never_the_con
             assert sources(step.inputs["train.0"], "rows") == {"train"}, "never calibrated on"
 
 
+OWN = {
+    "rows": {**MORE["rows"], "own_train": 32, "own_validation": 8, "own_test": 8},
+    "splits": {
+        **MORE["splits"],
+        **{
+            name: Source("rows", name[4:6] * 32, Path(name), name)
+            for name in ("own_train", "own_validation", "own_test")
+        },
+    },
+}
+
+
+def test_own_rows_are_read_by_every_training_as_often_as_their_share_asks():
+    asked = {"distill.made": "joined", "distill.epochs": 100, "data.own": "o"}
+    made = plan(known=OWN, head=False, settings=asked)
+    row = next(row for row in made.candidates if row.role == "candidate")
+    training, inputs = row.training, row.training.inputs
+    names = [min(sources(inputs[f"train.{n}"], "rows")) for n in range(6)]
+    assert names == ["train", "unlabelled", "own_train"] * 2
+    assert training.settings["repeats"] == [1, 1, 13] * 2  # 416 of 960 + 416: 0.30
+    assert training.settings["steps"] == 100 * 2 * (960 + 13 * 32) // 64
+    assert sources(inputs["validation.1"], "rows") == {"own_validation"}
+    control = next(each for each in made.beside if each.role == "control").training
+    assert [sources(control.inputs[f"train.{n}"], "rows") for n in range(2)] == [
+        {"train"},
+        {"own_train"},
+    ]
+    assert control.settings["repeats"] == [1, 9]  # 288 of 640 + 288: 0.31
+    head = next(iter(steps_named(made, "finetune")))
+    assert head.settings["repeats"] == [1, 9] and "validation.1" in head.inputs
+    for step in steps_of(made.rows()):
+        if sources(step, "rows") & {"own_test", "test"}:
+            assert step.stage in ("encode", "evaluate"), step
+        if step.stage == "quantize":
+            assert sources(step.inputs["train.0"], "rows") == {"train"}
+    for each in made.rows():
+        assert set(each.own) == {"own_validation", "own_test"}
+
+
+def test_without_own_rows_no_training_repeats_any():
+    for step in steps_named(plan(head=False), "distill") + steps_named(
+        plan(head=False), "finetune"
+    ):
+        assert step.settings["repeats"] == []
+    assert not any(row.own for row in plan().rows())
+
+
 def test_kinds_that_read_the_teachers_weights_get_them_and_no_other_row_does():
     made = plan(settings={"distill.made": "masked,replaced"})
     encoded = steps_named(made, "encode")

@@ -116,7 +116,7 @@ def _train(held: _Contest, known: Mapping[str, Any]) -> None:
             _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
             continue
         for row in entry.rows:
-            course.run(row.validation)
+            course.run(row.validation, row.own.get("own_validation"))
         held.trained.append(entry)
         if "trained" not in known:
             enough = enough or _so_far(held).chosen
@@ -149,7 +149,8 @@ def _needs(held: _Contest, entry: Entry) -> float:
                     labels += _label_seconds(course, thing)
     if training:
         course.tell("estimate", f"{entry.name}: {told(training)} of training, control included")
-    evaluated = sum(course.facts.rows[name] for name in ("validation", "test"))
+    judging = ("validation", "test", "own_validation", "own_test")
+    evaluated = sum(course.facts.rows.get(name, 0) for name in judging)
     after = 2 * course.job.measure.seconds + AFTER + 2 * evaluated * _row_seconds(course)
     return training + labels + after
 
@@ -190,8 +191,10 @@ def _so_far(held: _Contest) -> Choice:
 
 def contender(course: Course, row: Candidate, found: Figures) -> judge.Contender:
     """Return a row as the choice sees it."""
-    seen = figures.judge(course, row, course.plan.baseline, "validation")
-    return judge.Contender(row.name, row.role, seen, found, row.parent)
+    baseline = course.plan.baseline
+    seen = figures.judge(course, row, baseline, "validation")
+    own = figures.judge_own(course, row, baseline, "own_validation")
+    return judge.Contender(row.name, row.role, seen, found, row.parent, own=own)
 
 
 def _control(held: _Contest, known: Mapping[str, Any]) -> tuple[str | None, tuple[Candidate, ...]]:

@@ -66,6 +66,11 @@ class Course:
         self.progress({"kind": "note", "text": text})
 
 
+def evaluated(row: Candidate) -> tuple[Step | None, ...]:
+    """Return the evaluations of a row, on every split."""
+    return (row.train, row.validation, row.test, *row.own.values())
+
+
 def steps_of(rows: Iterable[Candidate | Teacher], *, untrained: bool = True) -> list[Step]:
     """Return the steps of rows, inputs first, each once; those of untrained graphs too."""
     seen: dict[int, Step] = {}
@@ -81,7 +86,7 @@ def steps_of(rows: Iterable[Candidate | Teacher], *, untrained: bool = True) -> 
         ends: tuple[Step | Source | None, ...] = (row.train, row.validation)
         if isinstance(row, Candidate):
             first = row.untrained if untrained else None
-            ends = (first, row.graph, *ends, row.test, row.fixed)
+            ends = (first, row.graph, *ends, row.test, *row.own.values(), row.fixed)
         for thing in ends:
             if thing is not None:
                 visit(thing)

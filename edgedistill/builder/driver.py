@@ -18,7 +18,7 @@ from typing import Any
 
 from edgedistill import bundle, judge, planner
 from edgedistill.builder import contest, figures, narrate, record, shipping
-from edgedistill.builder.course import Course, steps_of
+from edgedistill.builder.course import Course, evaluated, steps_of
 from edgedistill.builder.opening import Opened, open_job
 from edgedistill.builder.prepare import Prepared, prepare
 from edgedistill.builder.reading import hold_encoder
@@ -99,7 +99,7 @@ def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Repo
         hold_teacher(course)
         outcome = contest.hold(course)
         rows = [plan.baseline, *outcome.rows]
-        course.run(*(each for row in rows for each in (row.train, row.validation, row.test)))
+        course.run(*(each for row in rows for each in evaluated(row)))
         measured = figures.measure(course, rows)
         judged = {
             row.name: record.judged(course, prepared, row, measured.figures[row.name])
@@ -255,7 +255,9 @@ def _one_control(judged: Mapping[str, Judged], choice: Choice) -> dict[str, Judg
 def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcome) -> Choice:
     roles = {row.name: row.role for row in course.plan.rows()}
     contenders = [
-        judge.Contender(name, one.row.role, one.validation, one.figures, one.row.parent)
+        judge.Contender(
+            name, one.row.role, one.validation, one.figures, one.row.parent, own=one.own.validation
+        )
         for name, one in judged.items()
     ]
     contenders += [

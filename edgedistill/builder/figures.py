@@ -123,6 +123,11 @@ def gain(course: Course, row: Candidate, other: Candidate, split: str) -> Interv
     )
 
 
+def judge_own(course: Course, row: Candidate, baseline: Candidate, split: str) -> Evaluation | None:
+    """Judge a row on the own rows of one split; None where there are none."""
+    return judge(course, row, baseline, split) if split in row.own else None
+
+
 def temperature(course: Course, row: Candidate) -> float:
     """Fit a row's temperature on validation."""
     return confidence.fit_temperature(*outputs_of(course, row, "validation"))
@@ -130,7 +135,8 @@ def temperature(course: Course, row: Candidate) -> float:
 
 def outputs_of(course: Course, row: Candidate, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits (rows, labels) and the truth of an evaluated split."""
-    step = {"train": row.train, "validation": row.validation, "test": row.test}[split]
+    named = {"train": row.train, "validation": row.validation, "test": row.test, **row.own}
+    step = named[split]
     assert step is not None
     return read(course, step)
 

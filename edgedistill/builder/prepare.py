@@ -43,10 +43,9 @@ class Prepared:
     lines: tuple[tuple[str, str], ...]  # (heading, text)
     warnings: tuple[str, ...]
 
-    @property
-    def seen_by_teacher(self) -> bool:
-        """Say whether a teacher may have been trained on the rows of our own test split."""
-        cut = self.data.origin.get("test") == "cut"
+    def seen_by_teacher(self, split: str = "test") -> bool:
+        """Say whether a teacher may have been trained on the rows of a split, since we cut it."""
+        cut = self.data.origin.get(split) == "cut"
         trained = self.facts.teacher.has_head or bool(self.facts.further)
         return cut and trained and not self.starter
 
@@ -80,7 +79,7 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
             for path, other in _students(job, data.task, found, scratch)
         }
         splits = {
-            name: keep("rows", part.digest, part.write, f"{data.name}/{name}")
+            name: keep("rows", part.digest, part.write, _place(data, name))
             for name, part in data.splits.items()
         }
     facts = Facts(
@@ -103,6 +102,12 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         *(line for each in beside for line in each.warnings),
     )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
+
+
+def _place(data: split.DataSet, name: str) -> str:
+    """Name a split for people: "clinc150/train"."""
+    own = data.own and name in split.OWN
+    return f"{data.own[0]}/{name[4:]}" if data.own and own else f"{data.name}/{name}"
 
 
 def refuse_code(job: Job) -> None:
@@ -375,13 +380,24 @@ class _About:
             f"{data.task} · {len(facts.labels)} labels ({labels}) · "
             f"{columns} -> '{data.columns.get('label', 'label')}' · {rows} rows",
         )
+        yield from self._own()
         for row in () if self.private else data.preview:
             yield "", " | ".join(f"{name}: {value}" for name, value in row.items())[:110]
-        ours = [name for name in order if data.origin.get(name) == "cut"]
+        every = (*order, *split.OWN)
+        ours = [name.replace("_", " ") for name in every if data.origin.get(name) == "cut"]
         if ours:
             yield "", f"{' and '.join(ours)} cut by us, by the hash of each row's inputs"
         if data.ignored:
             yield "ignored", f"{', '.join(data.ignored)} (beside the splits, not used)"
+
+    def _own(self) -> Iterator[tuple[str, str]]:
+        if self.data.own is None:
+            return
+        name, columns = self.data.own
+        rows = ", ".join(f"{self.facts.rows[each]:,} {each[4:]}" for each in split.OWN)
+        inputs = " + ".join(f"'{columns[role]}'" for role in columns if role != "label")
+        yield "own rows", f"{name} · {inputs} -> '{columns['label']}' · {rows} rows"
+        yield "", f"own: {evidence.can_show(self.facts.rows['own_test'])}"
 
     def _teacher(self) -> Iterator[tuple[str, str]]:
         found, teacher = self.found, self.facts.teacher

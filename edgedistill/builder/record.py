@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgedistill import __version__, judge, plugins
 from edgedistill import report as reports
@@ -22,6 +22,13 @@ from edgedistill.records import Candidate, Check, Choice, Figures, Measured, Ste
 from edgedistill.store import keys
 
 
+class OnOwn(NamedTuple):
+    """What the own rows show of one row; None where there are none."""
+
+    validation: judge.Evaluation | None
+    test: judge.Evaluation | None
+
+
 @dataclass(frozen=True)
 class Judged:
     """One row with everything that is known of it."""
@@ -32,6 +39,7 @@ class Judged:
     test: judge.Evaluation
     temperature: float
     checks: tuple[Check, ...]
+    own: OnOwn
 
 
 def judged(course: Course, prepared: Prepared, row: Candidate, found: Figures) -> Judged:
@@ -41,22 +49,30 @@ def judged(course: Course, prepared: Prepared, row: Candidate, found: Figures) -
     baseline = course.plan.baseline
     validation = figures.judge(course, row, baseline, "validation", temperature)
     test = figures.judge(course, row, baseline, "test", temperature)
-    values, reasons = judge.figures_of(found, test)
+    own = OnOwn(
+        *(figures.judge_own(course, row, baseline, f"own_{name}") for name in OnOwn._fields)
+    )
+    values, reasons = judge.figures_of(found, test, own.test)
     limits = course.target.limits
     checks = judge.checks(
         limits,
         values,
         reasons,
         rows=course.facts.rows["test"],
-        at_best_close=judge.not_unseen(limits) if doubted(course, prepared) else None,
+        own_rows=course.facts.rows.get("own_test"),
+        at_best_close={
+            **(judge.not_unseen(limits) if doubted(course, prepared) else {}),
+            **(judge.not_unseen(limits, own=True) if doubted(course, prepared, own=True) else {}),
+        },
         vanished=test.vanished,
     )
-    return Judged(row, found, validation, test, temperature, checks)
+    return Judged(row, found, validation, test, temperature, checks, own)
 
 
-def doubted(course: Course, prepared: Prepared) -> bool:
-    """Say whether the teacher may have been trained on our test rows."""
-    return prepared.seen_by_teacher and not course.job.data.unseen_by_teacher
+def doubted(course: Course, prepared: Prepared, *, own: bool = False) -> bool:
+    """Say whether the teacher may have been trained on our test rows, general or own ones."""
+    seen = prepared.seen_by_teacher("own_test" if own else "test")
+    return seen and not course.job.data.unseen_by_teacher
 
 
 def make(
@@ -157,6 +173,7 @@ def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
         validation=one.validation if one else None,
         test=one.test if one else None,
         unseen=figures.unseen(course, row) if one else None,
+        own={name: each for name, each in one.own._asdict().items() if each} if one else {},
         figures=one.figures if one else Figures(),
         graph={n: graph.get(n) for n in ("nodes", "operators", "fusions")} if graph else None,
         checks=one.checks if one else (),
@@ -199,6 +216,8 @@ def _data(course: Course, prepared: Prepared) -> dict[str, Any]:
             for name, part in data.splits.items()
         },
         "made": _made(course),
+        "own": data.own
+        and {"name": data.own[0], "columns": data.own[1], "weight": course.job.data.own_weight},
         "columns": dict(data.columns),
         "ignored": list(data.ignored),
         "overlap": dict(data.overlap),

@@ -29,6 +29,7 @@ def hold_teacher(course: Course) -> None:
     course.run(
         *(teacher.validation for teacher in plan.teachers),
         *(row.validation for row in plan.candidates if row.role == "teacher_int8"),
+        plan.baseline.own.get("own_validation"),
     )
 
 

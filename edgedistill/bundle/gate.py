@@ -25,7 +25,7 @@ from edgedistill.bundle.proof import compare
 from edgedistill.bundle.recorded import Scored
 from edgedistill.errors import TargetError
 from edgedistill.job import DataSpec
-from edgedistill.judge.limits import SCORED, figures_of
+from edgedistill.judge.limits import OWN, SCORED, figures_of
 from edgedistill.judge.limits import checks as held
 from edgedistill.progress import silent
 from edgedistill.records import Check, Figures, Interval, Measured, Progress
@@ -166,7 +166,7 @@ def _fresh(bundle: Bundle, rows: Given, progress: Progress) -> Scored:
         reasons |= {"max_drop_points": why, "worst_label_drop_points": why}
     score = {"metric": evaluation.metric, **dataclasses.asdict(evaluation.score)}
     return Scored(
-        figures={name: found[name] for name in SCORED},
+        figures={**{name: found[name] for name in SCORED}, OWN[0]: recorded.own_drop(bundle)},
         reasons=reasons,
         score={**score, "source": "fresh"},
         rows=evaluation.score.rows,
@@ -224,7 +224,8 @@ def _lengths(bundle: Bundle) -> bool:
 
 
 def _marked(one: Check, scored: Scored) -> Check:
-    if not scored.recorded or one.limit not in SCORED or one.value is None:
+    again = not scored.recorded and one.limit not in OWN
+    if again or one.limit not in SCORED or one.value is None:
         return one
     return dataclasses.replace(one, reason="; ".join(filter(None, (RECORDED, one.reason))))
 

@@ -16,7 +16,7 @@ from edgedistill.bundle import untrusted
 from edgedistill.bundle.opened import Bundle
 from edgedistill.bundle.untrusted import is_number, printable
 from edgedistill.errors import UsageError, UserError
-from edgedistill.judge.limits import SCORED, SEEN
+from edgedistill.judge.limits import GENERAL, OWN, SCORED, SEEN
 from edgedistill.records import Interval, Measured
 from edgedistill.settings import coerce
 from edgedistill.target import Device
@@ -52,6 +52,7 @@ def recorded(bundle: Bundle) -> Scored:
     figures = {
         "min_score_points": _interval(score),
         "max_drop_points": _interval(drop),
+        "max_own_drop_points": own_drop(bundle),
         "worst_label_drop_points": _interval(worst[0]) if worst else None,
     }
     rows = score.get("rows")
@@ -63,6 +64,11 @@ def recorded(bundle: Bundle) -> Scored:
     reasons = dict.fromkeys(SCORED, "neither rows nor a recorded figure")
     count = rows if isinstance(rows, int) and rows > 0 else None
     return Scored(figures, reasons, said, rows=count, recorded=True)
+
+
+def own_drop(bundle: Bundle) -> Interval | None:
+    """Return the drop on the own rows, which are never given again: they stay where they were."""
+    return _interval(_under(_chosen(_report(bundle)), "scores", "own", "drop_points", "test"))
 
 
 def data(bundle: Bundle) -> dict[str, str]:
@@ -122,8 +128,8 @@ def _number(value: Any) -> float | None:
 
 def doubts(bundle: Bundle) -> dict[str, str]:
     """Say what holds closely at best, as it did when the bundle was built."""
-    said = [one for one in bundle.manifest["checks"] if SEEN in (one.get("reason") or "")]
-    return dict.fromkeys(SCORED, SEEN) if said else {}
+    said = {one["limit"] for one in bundle.manifest["checks"] if SEEN in (one.get("reason") or "")}
+    return {name: SEEN for kind in (GENERAL, OWN) if said & {*kind} for name in kind}
 
 
 def read(path: Path) -> Any:

@@ -63,7 +63,12 @@ JOB = together(
     click.argument("job_file", required=False, metavar="[JOB.toml]"),
     click.option("--target", metavar="T", help="Device profile: a name or a .toml file."),
     click.option("--model", metavar="M", help="The teacher: a folder or a hub id."),
-    click.option("--data", metavar="D", help="The rows: a folder, a file or a hub id."),
+    click.option(
+        "--data",
+        multiple=True,
+        metavar="D",
+        help="The rows: a folder, a file or a hub id. Twice: a general set, and a small own one.",
+    ),
     click.option("--task", metavar="T", help="The task, where columns don't tell."),
     click.option(
         "--student",

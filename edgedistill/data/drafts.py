@@ -230,6 +230,6 @@ def complete(drafts: Mapping[str, Draft]) -> dict[str, Draft]:
         if not len(made[name]):
             raise DataError(
                 f"{train.place}: {len(train)} rows are too few to cut {' and '.join(missing)} "
-                f"from them: none is left for {name}; give it a file (data.{name})"
+                f"from them: none is left for {name}; give it a file of its own ({name}.csv)"
             )
     return made

@@ -11,6 +11,7 @@ from dataclasses import replace
 from edgedistill import plugins
 from edgedistill.data import drafts as rows_of
 from edgedistill.data import images, infer, split, unlabelled
+from edgedistill.data import own as own_rows
 from edgedistill.data.drafts import Draft
 from edgedistill.data.finding import Found, find
 from edgedistill.data.split import DataSet, Split
@@ -46,6 +47,10 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
         if name in drafts
     }
     drafts, unknown = rows_of.known_labels(drafts, origin, drop=drop)
+    own = None if spec.own is None else own_rows.read(spec, roles, drafts)
+    if own is not None:
+        drafts, origin = {**drafts, **own.drafts}, {**origin, **own.origin}
+        warnings += own.warnings
     drafts, twice = unlabelled.unseen(drafts)
     overlap = split.overlap({name: draft.keys for name, draft in drafts.items()})
     data = DataSet(
@@ -57,6 +62,7 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
         ignored=found.ignored,
         preview=_preview(drafts["train"]),
         overlap=overlap,
+        own=None if own is None else (own.name, own.columns),
     )
     return replace(data, warnings=(*warnings, *unknown, *twice, *_remarks(data, drafts)))
 

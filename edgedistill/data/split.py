@@ -17,6 +17,7 @@ from typing import Any
 from edgedistill.data import rows
 
 SPLITS = ("train", "validation", "test", "unlabelled")
+OWN = ("own_train", "own_validation", "own_test")  # of a second, small set beside
 TASKS = {"text": "text-classification", "image": "image-classification"}  # by kind of example
 SHARES = {"test": 0.20, "validation": 0.30}  # below 0.20 test, below 0.30 validation
 
@@ -52,6 +53,7 @@ class DataSet:
     warnings: Sequence[str] = ()
     preview: Sequence[Mapping[str, str]] = ()  # three rows, by role
     overlap: Mapping[str, int] = field(default_factory=dict)  # {"test in train": rows}
+    own: tuple[str, Mapping[str, str]] | None = None  # name and columns of the own rows
 
     def labels(self) -> list[str]:
         """Return the label names of the training rows: integers by number, else by code point."""
@@ -109,6 +111,14 @@ def cut(
         name = next((name for name, bound in shares.items() if place < bound), "train")
         parts[name if name in wanted else "train"].append(index)
     return parts
+
+
+def repeats(weight: float, general: int, own: int) -> int:
+    """Return how often an epoch reads each own row, so that they make up a share of all it reads.
+
+    A whole number, one at least: own rows that are more than their share are all read once.
+    """
+    return max(1, round(weight / (1 - weight) * general / max(own, 1)))
 
 
 def overlap(keys: Mapping[str, Sequence[bytes]]) -> dict[str, int]:

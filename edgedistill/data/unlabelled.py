@@ -53,7 +53,10 @@ def unseen(drafts: Mapping[str, Draft]) -> tuple[dict[str, Draft], list[str]]:
         return dict(drafts), []
     draft = drafts[NAME]
     homes: dict[bytes, str] = {}
-    for name in split.SPLITS:  # a row in two of them counts for the later one: test is the last
+    for name in (
+        *split.SPLITS,
+        *split.OWN,
+    ):  # a row in two of them counts for the later one: test is the last
         if name in drafts and name != NAME:
             homes |= dict.fromkeys(drafts[name].keys, name)
     kept, counts = [], dict.fromkeys(homes.values(), 0)

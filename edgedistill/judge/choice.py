@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.judge.evidence import Evaluation
-from edgedistill.judge.limits import checks, figures_of
+from edgedistill.judge.limits import DROPS, checks, figures_of
 from edgedistill.records import Check, Choice, Figures
 
 ROUNDS = 10  # below which a latency's interval says too little to refuse int8 for it
@@ -27,6 +27,7 @@ class Contender:
     figures: Figures = Figures()
     parent: str | None = None  # the name of the float row that this one was quantized from
     stopped: tuple[str, str] | None = None
+    own: Evaluation | None = None  # what validation's part of the own rows shows
 
 
 def verdict(held: Sequence[Check] | None, *, strict: bool = False) -> str:
@@ -123,7 +124,7 @@ def _standing(row: Contender, limits: Mapping[str, float]) -> _Standing:
     seen = row.validation
     assert seen is not None
     figures, reasons = figures_of(row.figures, seen)
-    held = checks({k: v for k, v in limits.items() if k != "max_drop_points"}, figures, reasons)
+    held = checks({k: v for k, v in limits.items() if k not in DROPS}, figures, reasons)
     missed = [check for check in held if check.state == "misses" and check.value is not None]
     words = [f"{check.limit} {check.value:.3g}, allowed {check.allowed:.3g}" for check in missed]
     excess = sum(
@@ -131,16 +132,18 @@ def _standing(row: Contender, limits: Mapping[str, float]) -> _Standing:
         for check in missed
     )
     capped = False
-    allowed = limits.get("max_drop_points")
-    if allowed is not None and seen.drop is not None:
-        error = seen.drop_error or 0.0
+    for name, shown, place in zip(DROPS, (seen, row.own), ("", " on own rows"), strict=True):
+        allowed = limits.get(name)
+        if allowed is None or shown is None or shown.drop is None:
+            continue
+        error = shown.drop_error or 0.0
         margin = min(error, allowed / 2)
-        capped = error > allowed / 2
-        drop = seen.drop.value
+        capped = capped or (shown is seen and error > allowed / 2)
+        drop = shown.drop.value
         if drop > allowed:
-            words.insert(0, f"drop {drop:.2f} points, allowed {allowed:g}")
+            words.insert(0, f"drop {drop:.2f} points{place}, allowed {allowed:g}")
         elif drop > allowed - margin:
-            close = f"drop {drop:.2f} points is inside {allowed:g}, but not by a margin of "
+            close = f"drop {drop:.2f} points{place} is inside {allowed:g}, but not by a margin of "
             words.insert(0, f"{close}{margin:.2f}")
         excess += max(0.0, drop - allowed + margin) / max(allowed, 1e-9)
     if seen.vanished:

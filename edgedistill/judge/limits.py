@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from edgedistill.judge.evidence import Evaluation, rows_to_settle
 from edgedistill.records import Check, Figures, Interval
 
-SCORED = ("max_drop_points", "min_score_points", "worst_label_drop_points")
+GENERAL = ("max_drop_points", "min_score_points", "worst_label_drop_points")
+OWN = ("max_own_drop_points",)  # on a second, small set of rows
+SCORED = (*GENERAL, *OWN)
+DROPS = ("max_drop_points", *OWN)
 ABSENT = "not measured"
 ON_DEVICE = "the device's own measurement would settle it"
 NOT_SCORED = "not scored on these rows"
@@ -20,11 +23,12 @@ SEEN = "the split is ours, and the teacher may have been trained on its rows"
 
 
 def figures_of(
-    figures: Figures, evaluation: Evaluation | None
+    figures: Figures, evaluation: Evaluation | None, own: Evaluation | None = None
 ) -> tuple[dict[str, Interval | None], dict[str, str]]:
     """Return what was found, by the name of the limit it answers to, and reasons.
 
-    A reason says why a figure is absent; of the latency also what would settle a close one.
+    `own` is the evaluation of the own rows, where there are some. A reason says why a figure is
+    absent; of the latency also what would settle a close one.
     """
     device, latency, drop, score = figures.device, None, None, None
     if device is not None:
@@ -35,6 +39,7 @@ def figures_of(
     found: dict[str, Interval | None] = {
         "max_drop_points": drop,
         "min_score_points": score,
+        "max_own_drop_points": own.drop if own else None,
         "worst_label_drop_points": evaluation.worst_drop if evaluation else None,
         "latency_p90_ms": latency,
         "memory_mb": _exact(figures.memory_mb),
@@ -45,6 +50,7 @@ def figures_of(
     reasons |= dict.fromkeys(SCORED, NOT_SCORED)
     if evaluation is not None:
         reasons["max_drop_points"] = "no baseline on the same rows"
+        reasons["max_own_drop_points"] = "no baseline on them" if own else "there are no own rows"
         reasons["worst_label_drop_points"] = "no label with five rows, or no baseline beside it"
     if device is None and figures.latency is not None:
         reasons["latency_p90_ms"] = "no figure of the device: neither estimated nor measured"
@@ -60,12 +66,13 @@ def checks(
     reasons: Mapping[str, str] | None = None,
     *,
     rows: int | None = None,
+    own_rows: int | None = None,
     at_best_close: Mapping[str, str] | None = None,
     vanished: Sequence[str] = (),
 ) -> tuple[Check, ...]:
     """Hold every limit against its figure.
 
-    `reasons`: see `figures_of`; `rows` (of the split) lets a close drop say how many
+    `reasons`: see `figures_of`; `rows` and `own_rows` (of the split) let a close drop say how many
     would settle it; `at_best_close` names limits whose figures can't be trusted to the end, with
     the reason; `vanished` labels are one more check, that misses.
     """
@@ -73,7 +80,8 @@ def checks(
     for limit, allowed in limits.items():
         figure = figures.get(limit)
         why = (reasons or {}).get(limit, ABSENT)
-        made.append(_check(limit, allowed, figure, why, rows, (at_best_close or {}).get(limit)))
+        scored, doubt = own_rows if limit in OWN else rows, (at_best_close or {}).get(limit)
+        made.append(_check(limit, allowed, figure, why, scored, doubt))
     if vanished:
         named = ", ".join(f"'{label}'" for label in vanished[:3])
         more = f" and {len(vanished) - 3} more" if len(vanished) > 3 else ""
@@ -83,9 +91,9 @@ def checks(
     return tuple(made)
 
 
-def not_unseen(limits: Mapping[str, float]) -> dict[str, str]:
+def not_unseen(limits: Mapping[str, float], *, own: bool = False) -> dict[str, str]:
     """Return `at_best_close` for a split that is ours under a teacher that came with its head."""
-    return {name: SEEN for name in SCORED if name in limits}
+    return {name: SEEN for name in (OWN if own else GENERAL) if name in limits}
 
 
 def _exact(value: float | None) -> Interval | None:
@@ -124,7 +132,7 @@ def _close(limit: str, figure: Interval, allowed: float, *, rows: int | None, se
     text = f"it could be {_beside(far, allowed)}"
     if limit in SCORED and rows:
         text = f"by these {rows:,} rows {text}"
-    if limit == "max_drop_points" and rows:
+    if limit in DROPS and rows:
         needed = rows_to_settle(figure, allowed, rows)
         settle = f"about {needed:,} rows" if needed else "no number of rows"
         return f"{text}; {settle} would settle it"

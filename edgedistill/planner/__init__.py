@@ -8,6 +8,7 @@ Every row of the report is a chain of steps, and chains share their steps:
 
 facts       what is known before anything runs
 wishes      what the job, the starter and the recipe say of each stage
+reading     which rows a training reads
 steps       the steps of one plan, each made once
 students    the steps of a student: initialize and distill
 rows        the rows of the report, each a chain of steps; `propose`

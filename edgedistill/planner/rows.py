@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import plugins
+from edgedistill.data.split import OWN
 from edgedistill.errors import JobError, TargetError, nearest
 from edgedistill.job import Job
 from edgedistill.planner.facts import Facts, Model
@@ -85,6 +86,11 @@ def _row(
         validation=steps.evaluate(graph, "validation", of),
         test=steps.evaluate(graph, "test", of),
         train=steps.evaluate(graph, "train", of, rows=TRAIN_ROWS),
+        own={
+            split: steps.evaluate(graph, split, of)
+            for split in OWN[1:]
+            if split in steps.facts.splits
+        },
         fixed=steps.fixed(graph, of),
         **rest,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError, nearest
 from edgedistill.job import Job
+from edgedistill.planner import reading
 from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.wishes import Wishes
 from edgedistill.records import Source, Step
@@ -91,7 +92,9 @@ class Steps:
 
     def fold(self, model: Model, vocabulary: int) -> Step:
         """Make the encoder of a model with fewer pieces, by what the training rows use."""
-        rows = enumerate(name for name in ("train", "unlabelled") if name in self.facts.splits)
+        rows = enumerate(
+            name for name in ("train", "unlabelled", "own_train") if name in self.facts.splits
+        )
         key = ("fold", identity(model.encoder_source), str(model.encoder), vocabulary)
         if key not in self._shared:
             self._shared[key] = self.step(
@@ -150,16 +153,15 @@ class Steps:
         epochs = self.wishes.planned("finetune").epochs
         batch = self.wishes.settings("finetune").batch
         usual = {"whole": pace.finetuning(model.shape.get("hidden", 768))}
+        rows = reading.read(self, answered=False)
+        train = {f"train.{n}": self.encode(name, model) for n, (name, _) in enumerate(rows.parts)}
         return self.step(
             "finetune",
-            {
-                "model.0": model.source,
-                "train.0": self.encode("train", model),
-                "validation.0": self.encode("validation", model),
-            },
+            {"model.0": model.source, **train, **reading.validation(self, model)},
             encoder=model.encoder,
             rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
-            steps=pace.steps(self.facts.rows["train"], epochs=epochs, batch=batch * self.processes),
+            repeats=rows.repeats,
+            steps=pace.steps(rows.rows, epochs=epochs, batch=batch * self.processes),
         )
 
     # ------------------------------------------------------------ graphs

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError
 from edgedistill.families import student_family
+from edgedistill.planner import reading
 from edgedistill.planner.facts import Model
 from edgedistill.planner.steps import Steps, identity
 from edgedistill.planner.wishes import Wishes
@@ -113,16 +114,17 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         told["alpha"] = 0.0
         losses = _alone(losses)
         found = objective.weighed(losses, 0.0)
-    inputs: dict[str, Step | Source] = {
-        "student.0": start,
-        "validation.0": steps.encode("validation", reader),
-        "train.0": steps.encode("train", reader),
-    }
-    if any(loss.plugin.READS_TEACHER for loss in found):
-        inputs |= _labelled(steps, reader, kinds)
-        if _reads_inside(steps, student, found, wish.temperature):
-            inputs["teacher.0"] = steps.teacher
-    rows = sum(facts.rows[split] for split in _read(steps)) * (1 + len(kinds))
+    answered = any(loss.plugin.READS_TEACHER for loss in found)
+    whole = reading.read(steps, kinds, answered=True)
+    rows = whole if answered else reading.read(steps, answered=False)
+    inputs: dict[str, Step | Source] = {"student.0": start, **reading.validation(steps, reader)}
+    for index, (split, made) in enumerate(rows.parts):
+        inputs[f"train.{index}"] = steps.encode(split, reader, made=made)
+        if answered:
+            read = steps.encode(split, facts.teacher, made=made)
+            inputs[f"labels.{index}"] = steps.label(read)
+    if answered and _reads_inside(steps, student, found, wish.temperature):
+        inputs["teacher.0"] = steps.teacher
     return steps.step(
         "distill",
         inputs,
@@ -130,27 +132,12 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         rate=_rate(steps, student),
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
+        repeats=rows.repeats,
         steps=pace.steps(
-            rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
+            whole.rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
         ),
         encoder=reader.encoder,
     )
-
-
-def _read(steps: Steps) -> tuple[str, ...]:
-    """Name the splits that a student reads: the training rows, and those without labels."""
-    return ("train", *(name for name in ("unlabelled",) if name in steps.facts.splits))
-
-
-def _labelled(steps: Steps, origin: Model, kinds: tuple[str, ...]) -> dict[str, Step]:
-    """Return all rows that the teacher answers for, the made ones too, with its answers."""
-    inputs = {}
-    teacher = steps.facts.teacher
-    parts = [(split, made) for made in dict.fromkeys(((), kinds)) for split in _read(steps)]
-    for index, (split, made) in enumerate(parts):
-        inputs[f"train.{index}"] = steps.encode(split, origin, made=made)
-        inputs[f"labels.{index}"] = steps.label(steps.encode(split, teacher, made=made))
-    return inputs
 
 
 def _wishes(steps: Steps, student: Student) -> Wishes:

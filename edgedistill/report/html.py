@@ -16,6 +16,7 @@ CSS = Path(__file__).with_name("page.css")
 SIGNS = {"fits": "✓", "fits_closely": "≈", "misses": "✕"}
 MARKS = {"holds": "✓", "close": "≈", "misses": "✕", "unchecked": "?"}
 MOST_ROWS = 60
+OWN_HEADS = ["own test", "own drop"]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -91,6 +92,8 @@ def _rows(report: Mapping[str, Any]) -> str:
         "memory, MB",
         "size, MB",
     ]
+    if any(map(words.own, report["rows"])):
+        heads[2:2] = OWN_HEADS
     body = "".join(_row(report, row, heads) for row in report["rows"][:MOST_ROWS])
     notes = []
     if estimate:
@@ -117,6 +120,7 @@ def _row(report: Mapping[str, Any], row: Mapping[str, Any], heads: Sequence[str]
     values = [
         spread(row["score"]["test"]),
         spread(row["drop_points"]["test"]),
+        *(words.own_cells(row) if OWN_HEADS[0] in heads else ()),
         f"{number(row['speedup']['value'])} ×" if speedup else "–",
         ("" if steady else "~") + number(words.p90(row)),
         number(words.device_p90(row)),

@@ -47,6 +47,8 @@ def _rows(report: Mapping[str, Any]) -> str:
         "size, MB",
         "state",
     ]
+    own = any(map(words.own, report["rows"]))
+    head[3:3] = ["own test", "own drop"] if own else []
     rows = []
     for row in report["rows"]:
         state = row["state"] + (f": {_safe(row['reason'])}" if row["reason"] else "")
@@ -56,6 +58,7 @@ def _rows(report: Mapping[str, Any]) -> str:
                 f"**{name}**" if row["state"] == "chosen" else name,
                 spread(row["score"]["test"]),
                 spread(row["drop_points"]["test"]),
+                *(words.own_cells(row) if own else ()),
                 number(words.p90(row)),
                 number(words.device_p90(row)),
                 number(row["memory_mb"]),

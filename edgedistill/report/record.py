@@ -45,6 +45,7 @@ class Row:
     graph: Mapping[str, Any] | None = None  # {"nodes", "operators", "fusions"}
     checks: tuple[Check, ...] = ()
     unseen: UnseenWords | None = None  # test rows with words that no training row holds
+    own: Mapping[str, Evaluation] = field(default_factory=dict)  # validation and test of own rows
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _scores(row: Row) -> dict[str, Any]:
     names = sorted(
         {*(row.validation.scores if row.validation else ()), *(row.test.scores if row.test else ())}
     )
-    return {
+    made: dict[str, dict[str, Any]] = {
         name: {
             "train": None,
             "validation": row.validation.scores.get(name) if row.validation else None,
@@ -218,6 +219,17 @@ def _scores(row: Row) -> dict[str, Any]:
         }
         for name in names
     }
+    if row.own:
+        first = next(iter(row.own.values()))
+        splits = {name: row.own.get(name) for name in ("validation", "test")}
+        made["own"] = {
+            "metric": first.metric,
+            "unit": first.unit,
+            "train": None,
+            **{name: seen and seen.score for name, seen in splits.items()},
+            "drop_points": {name: _drop(seen) for name, seen in splits.items()},
+        }
+    return made
 
 
 def _drop(evaluation: Evaluation | None) -> dict[str, Any] | None:

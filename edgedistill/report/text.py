@@ -58,6 +58,11 @@ def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
         ("size", lambda row: number(row["size_mb"]), " MB"),
     ]
     rows = [row for row in report["rows"] if row["state"] not in _STOPPED]
+    if any(map(words.own, rows)):
+        columns[2:2] = [
+            ("own test", lambda row: words.own_cells(row)[0], ""),
+            ("own drop", lambda row: words.own_cells(row)[1].replace("–", "-"), ""),
+        ]
     names = [plain(row["name"], 40) for row in rows]
     cells = []
     for head, write, unit in columns:
@@ -66,9 +71,9 @@ def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
             texts[0] += unit
         cells.append([head, *texts])
     wide = max(map(_columns, ["", *names]))
-    keep = [0, 1, 2, 3, 4, 5]
+    keep = list(range(len(columns)))
     marks = ["", *(_mark(report, row) for row in rows)]
-    for least in (4, 2, 5):
+    for least in (len(columns) - 2, len(columns) - 4, len(columns) - 1):
         if 1 + wide + sum(_width(cells[i]) + 3 for i in keep) <= width:
             break
         keep.remove(least)

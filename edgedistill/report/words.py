@@ -15,6 +15,7 @@ VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a 
 STATES = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
 LIMITS = {
     "max_drop_points": ("drop", "points"),
+    "max_own_drop_points": ("drop on the own rows", "points"),
     "min_score_points": ("score", "points"),
     "worst_label_drop_points": ("largest loss of recall of a label", "points"),
     "latency_p90_ms": ("latency, p90 on the device", "ms"),
@@ -179,7 +180,32 @@ def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]
         far = f"; by these {test['rows']:,} test rows the drop could be {points(drop['high'])}"
     return [
         f"It scores {points(test['value'])} where the teacher scores {points(before['value'])}: "
-        f"it {change} {points(abs(drop['value']))} points{far}."
+        f"it {change} {points(abs(drop['value']))} points{far}.",
+        *_scored_own(row),
+    ]
+
+
+def own(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a row's score and drop on the own rows, None where there are none."""
+    return row["scores"].get("own")
+
+
+def own_cells(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Write score and drop on the own test rows."""
+    shown = own(row)
+    return (spread(shown["test"]), spread(shown["drop_points"]["test"])) if shown else ("–", "–")
+
+
+def _scored_own(row: Mapping[str, Any]) -> list[str]:
+    shown = own(row)
+    drop = shown and shown["drop_points"]["test"]
+    if not (shown and drop):
+        return []
+    change = "loses" if drop["value"] >= 0 else "gains"
+    far = f", at worst {points(drop['high'])}" if drop.get("high") is not None else ""
+    return [
+        f"On the {shown['test']['rows']:,} own test rows it scores "
+        f"{points(shown['test']['value'])} and {change} {points(abs(drop['value']))} points{far}."
     ]
 
 
@@ -258,7 +284,10 @@ def splits(report: Mapping[str, Any]) -> str:
     """Return the splits in one line, with where they come from."""
     parts = []
     for name, split in report["data"]["splits"].items():
-        parts.append(f"{split['rows']:,} {name}" + (" (ours)" if split["origin"] == "cut" else ""))
+        parts.append(
+            f"{split['rows']:,} {name.replace('_', ' ')}"
+            + (" (ours)" if split["origin"] == "cut" else "")
+        )
     made = [f"{count:,} {kind}" for kind, count in (report["data"].get("made") or {}).items()]
     told = f"; made for the teacher to label: {', '.join(made)}" if made else ""
     return plain(", ".join(parts) + told) or "–"

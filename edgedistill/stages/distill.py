@@ -119,7 +119,9 @@ def _work(
         seed=settings.seed,
     )
     model = weights.load(folder, task, dropout=settings.dropout)
-    examples = Examples(indexed(inputs, "train"), indexed(inputs, "labels"))
+    examples = Examples(
+        indexed(inputs, "train"), indexed(inputs, "labels"), repeats=settings.repeats
+    )
     stands = signals.Zeros(model.config.num_labels, settings.device) if stand_in else None
     read = _teacher(inputs, settings, examples, terms, stands)
     if read is None:

@@ -100,7 +100,7 @@ def _work(
     work = loop.Work(
         task=task,
         encoder=task.open_encoder(folder, settings.encoder),
-        examples=Examples(indexed(inputs, "train")),
+        examples=Examples(indexed(inputs, "train"), repeats=settings.repeats),
         validation=Examples(indexed(inputs, "validation")),
         terms=objective.terms(
             {"hard_labels": {"weight": 1.0}}, alpha=0.0, temperature=1.0, student={}, teacher={}

@@ -9,19 +9,30 @@ from typing import Any
 import numpy as np
 
 from edgedistill.data.arrays import Arrays
-from edgedistill.errors import DataError, InternalError
+from edgedistill.errors import DataError, InternalError, JobError
 
 WINDOW = 50  # batches whose rows are sorted by length together: little padding, still random
 
 
 class Examples:
-    """The rows of several arrays folders as one, with a teacher's logits beside them."""
+    """The rows of several arrays folders as one, with a teacher's logits beside them.
 
-    def __init__(self, folders: Sequence[Path], labels: Sequence[Path] = ()) -> None:
+    `repeats`: how often the rows of each folder stand there; they are opened once.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        labels: Sequence[Path] = (),
+        *,
+        repeats: Sequence[int] = (),
+    ) -> None:
         if labels and len(labels) != len(folders):
             raise InternalError(f"{len(folders)} folders of rows, but {len(labels)} of labels")
-        self.parts = [Arrays(folder) for folder in folders]
-        self.labels = [Arrays(folder) for folder in labels]
+        if repeats and len(repeats) != len(folders):
+            raise JobError(f"repeats: {len(repeats)} numbers for {len(folders)} inputs of rows")
+        self.parts = _repeated([Arrays(folder) for folder in folders], repeats)
+        self.labels = _repeated([Arrays(folder) for folder in labels], repeats)
         for part, label in zip(self.parts, self.labels, strict=False):
             if len(part) != len(label):
                 raise InternalError(f"{len(part)} rows, but labels of {len(label)}")
@@ -54,7 +65,13 @@ class Examples:
 
     def used(self, name: str) -> np.ndarray:
         """Return the distinct values of an integer array, sorted: the pieces that occur."""
-        return np.unique(np.concatenate([np.unique(part.flat(name)) for part in self.parts]))
+        once = {id(part): part for part in self.parts}.values()
+        return np.unique(np.concatenate([np.unique(part.flat(name)) for part in once]))
+
+
+def _repeated(parts: list[Arrays], repeats: Sequence[int]) -> list[Arrays]:
+    counts = repeats or (1,) * len(parts)
+    return [part for part, count in zip(parts, counts, strict=False) for _ in range(count)]
 
 
 def order(lengths: np.ndarray, batch: int, *, seed: int, epoch: int) -> list[np.ndarray]:

@@ -21,6 +21,9 @@ class Training:
     steps: int = setting(1000, "how many batches are trained on", low=1)
     batch: int = setting(64, "rows in a batch, of each process", low=1)
     processes: int = setting(1, "that share a step, each with a batch of its own", low=1)
+    repeats: tuple[int, ...] = setting(
+        (), "how often an epoch reads the rows of each train input; none: once", low=1
+    )
     rate: float = setting(5e-4, "highest learning rate", low=0)
     embedding_rate: float = setting(0.1, "of the rate, for embedding tables", low=0, high=1)
     schedule: str = setting(

@@ -22,6 +22,7 @@ KEYS = ("about", "losses", "optimisation", "augmentation")
 # Settings of the stage that are the plan's to decide, never a recipe's.
 DECIDED = (
     "task", "family", "encoder", "losses", "metric", "seed", "threads", "dtype", "device",
+    "repeats",
 )  # fmt: skip
 
 

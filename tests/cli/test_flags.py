@@ -84,7 +84,7 @@ def test_each_flag_of_a_job_has_the_same_name_in_python():
         for option in each.opts
         if option.startswith("--")
     } - shown
-    python = {*job.NAMES, "target", "student", "limits", "settings"}
+    python = {*job.NAMES, "data", "target", "student", "limits", "settings"}
     assert {"limits" if n == "limit" else "settings" if n == "set" else n for n in named} == python
 
 

@@ -299,3 +299,50 @@ def test_where_nothing_fits_the_best_miss_is_named():
 
 def test_without_a_limit_on_the_drop_anything_measured_may_be_chosen():
     assert judge.choose([row("a", 30.0, 1.0)], {"size_mb": 20.0}).chosen == "a"
+
+
+# ---------------------------------------------------------------- own rows
+
+
+OWN = LIMITS | {"max_own_drop_points": 2.0}
+
+
+def test_a_row_is_eligible_when_both_drops_are_inside_their_limits():
+    rows = [
+        row("fast", 0.2, 5.0, own=seen(5.0, 1.0)),
+        row("close", 0.2, 6.0, own=seen(1.9, 0.5)),
+        row("sound", 0.4, 8.0, own=seen(0.5, 0.5)),
+        row("general", 3.0, 4.0, own=seen(0.0, 0.5)),
+    ]
+    choice = judge.choose(rows, OWN)
+    assert choice.chosen == "sound"
+    assert "drop 5.00 points on own rows, allowed 2" in choice.states["fast"][1]
+    assert "on own rows is inside 2, but not by a margin of 0.50" in choice.states["close"][1]
+    assert "drop 3.00 points, allowed 1" in choice.states["general"][1]
+
+
+def test_without_a_limit_the_own_drop_decides_nothing():
+    rows = [row("fast", 0.2, 5.0, own=seen(5.0, 1.0)), row("slow", 0.2, 8.0, own=seen(0.0, 1.0))]
+    assert judge.choose(rows, LIMITS).chosen == "fast"
+
+
+def test_a_few_own_rows_do_not_turn_the_choice_into_one_by_score():
+    rows = [row("fast", 0.4, 5.0, own=seen(0.0, 8.0)), row("slow", 0.2, 8.0, own=seen(0.0, 8.0))]
+    assert judge.choose(rows, OWN).reason.startswith("the lowest p90")
+
+
+def test_the_own_drop_has_a_check_and_rows_of_its_own():
+    shown = seen(1.0, 2.0, score=Score(95.0, None, None, 40))
+    values, reasons = judge.figures_of(figures(5.0), seen(0.2), shown)
+    held = {c.limit: c for c in judge.checks(OWN, values, reasons, rows=3000, own_rows=40)}
+    assert held["max_drop_points"].state == "holds"
+    own = held["max_own_drop_points"]
+    assert own.state == "close" and "by these 40 rows" in own.reason
+    values, reasons = judge.figures_of(figures(5.0), seen(0.2))
+    none = judge.checks({"max_own_drop_points": 1.0}, values, reasons)[0]
+    assert (none.state, none.reason) == ("unchecked", "there are no own rows")
+
+
+def test_each_split_of_ours_is_doubted_by_itself():
+    assert set(judge.not_unseen(OWN)) == {"max_drop_points"}
+    assert set(judge.not_unseen(OWN, own=True)) == {"max_own_drop_points"}

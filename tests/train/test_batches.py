@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.data import arrays
-from edgedistill.errors import DataError, InternalError
+from edgedistill.errors import DataError, InternalError, JobError
 from edgedistill.train import batches
 
 
@@ -93,3 +93,25 @@ def test_fewer_rows_than_a_batch_are_one_batch():
 def test_sequential_holds_every_row_once_the_rest_too():
     found = batches.sequential(np.array([5, 1, 3, 2, 4]), 2)
     assert [batch.tolist() for batch in found] == [[1, 3], [2, 4], [0]]
+
+
+def test_rows_are_repeated_with_their_labels_and_opened_once(tmp_path):
+    for name, count, first in (("a", 3, 0), ("b", 2, 10)):
+        truth = [np.int64(first + n) for n in range(count)]
+        arrays.write(
+            tmp_path / name, ({"input_ids": np.array([each]), "truth": each} for each in truth)
+        )
+        logits = ({"logits": np.array([each, -each], np.float16)} for each in truth)
+        arrays.write(tmp_path / f"{name}-labels", logits)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    labels = [tmp_path / "a-labels", tmp_path / "b-labels"]
+    found = batches.Examples(folders, labels, repeats=(1, 3))
+    assert (
+        found.truth.tolist() == [0, 1, 2, *[10, 11] * 3] and len(found) == len(found.lengths) == 9
+    )
+    assert [int(row["input_ids"][0]) for row in found.rows(range(9))] == found.truth.tolist()
+    assert found.logits(range(9))[:, 0].tolist() == found.truth.tolist()
+    assert found.used("input_ids").tolist() == [0, 1, 2, 10, 11]
+    assert len({id(part) for part in found.parts}) == 2
+    with pytest.raises(JobError, match="repeats: 1 numbers for 2 inputs"):
+        batches.Examples(folders, labels, repeats=(2,))
