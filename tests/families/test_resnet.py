@@ -121,6 +121,16 @@ def test_defaults_are_smaller_and_the_smallest_comes_first():
     assert resnet.name(small) == "3x64" and resnet.name(large) == "6x128"
 
 
+def test_a_student_whose_stem_is_as_wide_as_its_first_stage_has_no_shortcut_there(tmp_path):
+    folder = tiny.model(tmp_path, "bottleneck")
+    whole = weights.load(folder, plugins.find("tasks", TASK))
+    shape = resnet.parse("2x16", shape_of(whole))
+    assert shape["embedding"] == shape["channels.0"] == 8
+    student, facts = shrunk(whole, shape)
+    assert not any("stages.0.layers.0.shortcut" in name for name in student.state_dict())
+    assert not facts["fresh"] and np.isfinite(outputs(student)).all()
+
+
 def test_what_losses_read_lies_where_it_says(teacher):
     path = resnet.locate("hidden.2", teacher)
     assert path == "resnet.encoder.stages.1.layers.0"
