@@ -37,7 +37,7 @@ class Settings(Training):
     encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
     losses: Mapping[str, Any] = setting(
         {"soft_labels": {"weight": 1.0}, "hard_labels": {"weight": 1.0}},
-        "the losses by name, each with its weight (a number, or [first, last]) and settings",
+        "the losses by name, each with its weight (number, [first, last(, until)]) and settings",
     )
     alpha: float = setting(0.9, "share of the losses that read the teacher", low=0, high=1)
     temperature: float = setting(4.0, "of soft labels", low=0.05, high=100)
