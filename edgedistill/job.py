@@ -73,6 +73,12 @@ class StudentSpec:
         ("teacher",), "checkpoints or configs; the teacher: those that its family would try"
     )
     init: str = setting("teacher", "where weights come from", choices=("teacher", "random"))
+    assistant: str | None = setting(
+        None, "a shape between the teacher and its students, which learns first and teaches them"
+    )
+    choose: bool = setting(
+        True, "try which of the teacher's layers start a student, where its training is long"
+    )
 
     def paths(self) -> tuple[str, ...]:
         """Return the checkpoints and configs that students start from."""

@@ -612,3 +612,90 @@ def test_a_static_student_can_have_a_smaller_vocabulary_too():
     assert row.name == "student static16v60 int8"
     start = row.training.inputs["student.0"]
     assert start.inputs["encoder.0"].stage == "fold" and start.settings["shape"]["vocabulary"] == 60
+
+
+# ---------------------------------------------------------------- where a student starts
+
+
+def row_of(made, name):
+    return next(row for row in made.rows() if row.name == name)
+
+
+def test_a_long_training_is_preceded_by_a_choice_of_layers():
+    made = plan(student="2", settings={"distill.steps": 5000})
+    row, control = row_of(made, "student 2x32 int8"), row_of(made, "control 2x32 int8")
+    chosen = row.training.inputs["student.0"]
+    assert chosen.stage == "choose" and control.training.inputs["student.0"] is chosen
+    names = ["0, 1 (first)", "0, 3 (uniform)", "0, 5 (ends)", "4, 5 (last)"]
+    assert chosen.settings["names"] == names
+    tried = [chosen.inputs[f"student.{index}"].settings["layers"] for index in range(4)]
+    assert tried == [[0, 1], [0, 3], [0, 5], [4, 5]]
+    for name in ("rate", "batch", "temperature", "encoder", "family"):
+        assert chosen.settings[name] == row.training.settings[name]
+    assert chosen.inputs["labels.0"] is row.training.inputs["labels.0"]
+    # what is measured before the hour is the family's own start, and needs no trial
+    untrained = row.untrained.inputs["graph.0"].inputs["model.0"]
+    assert untrained is chosen.inputs["student.0"] and untrained.stage == "initialize"
+
+
+@pytest.mark.parametrize(
+    ("student", "settings"),
+    [
+        ("2", {"distill.steps": 4799}),  # the trials would take more than a tenth
+        ("2", {"student.choose": False}),
+        ("2", {"initialize.layers": "0,3"}),
+        ("2", {"student.init": "random"}),
+        ("2", {"distill.alpha": 0}),  # nothing of the teacher to learn
+        ("6", {}),
+        ("same", {}),
+        ("static16", {}),
+    ],
+)
+def test_no_choice_where_it_can_not_pay_or_was_made(student, settings):
+    made = plan(student=student, settings={"distill.steps": 5000, **settings})
+    assert not steps_named(made, "choose")
+
+
+def test_a_shorter_trial_pays_sooner():
+    made = plan(student="1", settings={"distill.steps": 800, "choose.steps": 40})
+    (chosen,) = steps_named(made, "choose")
+    assert chosen.settings["names"] == ["0 (first)", "5 (last)"]
+    assert chosen.settings["steps"] == 40
+
+
+# ---------------------------------------------------------------- a teacher assistant
+
+
+def test_an_assistant_learns_first_and_labels_the_rows_of_the_students():
+    made = plan(student=["1", "static16"], settings={"student.assistant": "4"})
+    helper = row_of(made, "assistant 4x32 fp32")
+    assert helper.role == "assistant" and helper.training.settings["steps"]
+    for name in ("student 1x32 int8", "student static16 int8"):
+        training = row_of(made, name).training
+        labels = [each for n, each in training.inputs.items() if n.startswith("labels.")]
+        assert labels and all(each.inputs["teacher.0"] is helper.training for each in labels)
+    of_teacher = helper.training.inputs["labels.0"]
+    assert of_teacher.inputs["teacher.0"] is made.baseline.model
+    control = row_of(made, "control 1x32 int8")
+    assert not any(name.startswith("labels") for name in control.training.inputs)
+    assert not any(row.role == "assistant" for row in plan(student="1").rows())
+
+
+def test_losses_that_read_inside_read_the_assistant(tmp_path):
+    loss = tmp_path / "hidden.py"
+    loss.write_text(
+        "from edgedistill.losses.soft_labels import *\n"
+        "def needs(settings, student_shape, teacher_shape):\n    return ('hidden.0',)\n"
+    )
+    told = {"distill.losses": {str(loss): {"weight": 1}}, "student.assistant": "4"}
+    made = plan(student="1", allow_code=True, settings=told)
+    helper = row_of(made, "assistant 4x32 fp32")
+    assert helper.training.inputs["teacher.0"] is made.baseline.model
+    assert row_of(made, "student 1x32 int8").training.inputs["teacher.0"] is helper.training
+
+
+def test_wrong_assistants():
+    with pytest.raises(ModelError, match="expected 1 to 6"):
+        plan(settings={"student.assistant": "9"})
+    with pytest.raises(JobError, match="the teacher itself"):
+        plan(settings={"student.assistant": "same"})

@@ -7,7 +7,8 @@ under the plan's key, so that the same plan repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,9 @@ from edgedistill.builder.shortlist import Entry, Shortlist, Stopped, entries, pl
 from edgedistill.errors import UserError
 from edgedistill.progress import told
 from edgedistill.records import Candidate, Choice, Figures, Step
+from edgedistill.store import keys
 
+BEFORE = ("student.0", "teacher.0")  # inputs that can be models which are trained first
 AFTER = 20.0  # seconds kept for judging, bundling and reporting
 
 
@@ -61,6 +64,8 @@ def hold(course: Course) -> Outcome:
     names = [entry.name for entry in held.trained]
     course.store.decide(key, {**known, "trained": names, "provisional": provisional})
     rows = [row for entry in held.trained for row in entry.rows if row.name not in found.unfit]
+    if held.trained:
+        rows += [row for row in course.plan.beside if row.role == "assistant"]
     measured = {row.name for row in (*rows, *control)}
     stopped = {**unfit, **found.dropped, **found.unfit, **held.skipped}
     stopped = {name: why for name, why in stopped.items() if name not in measured}
@@ -141,18 +146,43 @@ def _needs(held: _Contest, entry: Entry) -> float:
     course = held.course
     training = labels = 0.0
     controls = [row.training for row in entry.controls[:1] if row.training]
-    for step in (entry.training, *controls):
-        if course.store.find(step) is None:
-            training += course.estimate(step)
-            for name, thing in step.inputs.items():
-                if name.startswith("labels.") and isinstance(thing, Step):
-                    labels += _label_seconds(course, thing)
+    for step in _ahead(course, [entry.training, *controls]):
+        if hasattr(keys.stage_of(step), "estimate"):
+            training += course.estimate(_at_once(step))
+        for name, thing in step.inputs.items():
+            if name.startswith("labels.") and isinstance(thing, Step):
+                labels += _label_seconds(course, thing)
     if training:
         course.tell("estimate", f"{entry.name}: {told(training)} of training, control included")
     judging = ("validation", "test", "own_validation", "own_test")
     evaluated = sum(course.facts.rows.get(name, 0) for name in judging)
     after = 2 * course.job.measure.seconds + AFTER + 2 * evaluated * _row_seconds(course)
     return training + labels + after
+
+
+def _ahead(course: Course, steps: Sequence[Step]) -> list[Step]:
+    """Return the steps and all that they need which lie in no store yet, each once."""
+    found: dict[int, Step] = {}
+    todo = list(steps)
+    while todo:
+        step = todo.pop()
+        if id(step) not in found and course.store.find(step) is None:
+            found[id(step)] = step
+            todo += [each for each in step.inputs.values() if isinstance(each, Step)]
+    return list(found.values())
+
+
+def _at_once(step: Step) -> Step:
+    """Return a training whose time can be taken now, with untrained models in place of trained.
+
+    A start that is yet to be chosen, or an assistant, costs minutes itself.
+    """
+    inputs = dict(step.inputs)
+    for name, thing in step.inputs.items():
+        while isinstance(thing, Step) and "student.0" in thing.inputs and name in BEFORE:
+            thing = thing.inputs["student.0"]
+            inputs[name] = thing
+    return dataclasses.replace(step, inputs=inputs)
 
 
 def _row_seconds(course: Course) -> float:

@@ -16,7 +16,10 @@ Row = Candidate | Teacher
 def about(plan: Plan, facts: Facts) -> dict[str, str]:
     """Return a line a step, by its key."""
     told: dict[str, str] = {}
-    for row in plan.everyone():
+    everyone = list(plan.everyone())
+    # an assistant's steps serve its students' rows too, and are told as its own
+    helpers = [row for row in everyone if getattr(row, "role", "") == "assistant"]
+    for row in [*everyone[:1], *helpers, *everyone[1:]]:
         for step in steps_of([row]):
             told.setdefault(keys.key(step), _line(step, row, facts))
     return told
@@ -48,6 +51,9 @@ def _label(step: Step, row: Row, facts: Facts) -> str:
     made, name = source.settings["made"], facts.split_of(source)
     of = "training" if name == "train" else _words(name)
     several = sum(name.startswith("teacher.") for name in step.inputs)
+    teacher = step.inputs["teacher.0"]
+    if isinstance(teacher, Step) and teacher.stage == "distill":
+        return f"the assistant's logits on {f'rows made of {of}' if made else of} rows"
     whose = "the teacher's logits" if several == 1 else f"the mean of {several} teachers' logits"
     return f"{whose} on {f'rows made of {of}' if made else of} rows"
 
@@ -95,6 +101,9 @@ SAID: Mapping[str, Any] = {
         f"{', '.join(map(str, step.settings['layers'])) or 'as the family says'}"
         if step.settings["init"] == "teacher"
         else f"{_bare(row)} from random weights"
+    ),
+    "choose": lambda step, row, *_: (
+        f"which layers start {_bare(row)}: {'; '.join(step.settings['names'])}"
     ),
     "distill": lambda step, row, *_: (
         f"{_bare(row)}, {step.settings['steps']:,} steps"

@@ -18,7 +18,8 @@ class Family(Protocol):
 
     It may also offer `RATE` (learning rates, see `train.pace.rate`), `TRAINING` (settings of
     distill over the recipe's), and, where its students can start from models of other families,
-    those in `STARTS_FROM`, with `reads(text)`: whether a student's text is one of its own.
+    those in `STARTS_FROM`, with `reads(text)`: whether a student's text is one of its own. And
+    `starts(shape, teacher)`: the sets of layers, by name, that are worth a trial as a start.
     """
 
     MODEL_TYPES: tuple[str, ...]

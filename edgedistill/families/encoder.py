@@ -125,6 +125,23 @@ def layers(shape: Shape, teacher: Shape) -> Sequence[int]:
     return [index * whole // count for index in range(count)]
 
 
+def starts(shape: Shape, teacher: Shape) -> Mapping[str, Sequence[int]]:
+    """Return the layers that are worth a trial as a student's start, what `layers` says first."""
+    count, whole = shape["layers"], teacher["layers"]
+    tried = {
+        "first": list(range(count)),
+        "uniform": [index * whole // count for index in range(count)],
+        "ends": [round(index * (whole - 1) / max(count - 1, 1)) for index in range(count)],
+        "last": list(range(whole - count, whole)),
+    }
+    habit = layers(shape, teacher)
+    found: dict[str, Sequence[int]] = {}
+    for name in sorted(tried, key=lambda name: tried[name] != habit):
+        if tried[name] not in found.values():
+            found[name] = tried[name]
+    return found
+
+
 def shrink(
     teacher: Any,
     shape: Shape,

@@ -115,6 +115,7 @@ def _resting(row: Contender) -> tuple[str, str]:
         return "failed", row.figures.failed
     beside = {
         "baseline": "what all others are held against",
+        "assistant": "between the teacher and the students, which learned from it",
         "control": "the same shape and budget, trained on labels alone",
     }
     return "measured", beside.get(row.role, "measured beside the others")

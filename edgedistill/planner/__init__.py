@@ -11,6 +11,7 @@ wishes      what the job, the starter and the recipe say of each stage
 reading     which rows a training reads
 steps       the steps of one plan, each made once
 students    the steps of a student: initialize and distill
+starts      where a student starts, and whom it learns from
 rows        the rows of the report, each a chain of steps; `propose`
 """
 

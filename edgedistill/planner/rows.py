@@ -10,8 +10,9 @@ from edgedistill import plugins
 from edgedistill.data.split import OWN
 from edgedistill.errors import JobError, TargetError, nearest
 from edgedistill.job import Job
+from edgedistill.planner import starts
 from edgedistill.planner.facts import Facts, Model
-from edgedistill.planner.steps import Steps
+from edgedistill.planner.steps import Steps, Tutor
 from edgedistill.planner.students import Student, initial, students, trained
 from edgedistill.records import Candidate, Plan, Step, Teacher
 from edgedistill.target import Target
@@ -38,11 +39,16 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
         candidates.append(
             _row(steps, f"teacher {word}", "teacher_int8", quantized, teacher, **about)
         )
+    helps = starts.assistant(steps)
+    tutor = helps[1] if helps else None
     for student in students(steps):
         start = initial(steps, student)
-        own, single = _student(steps, student, start, schemes)
+        begin = starts.begin(steps, student, start, tutor)
+        training = trained(steps, student, begin, control=False, tutor=tutor)
+        own, single = _student(steps, student, start, training, schemes)
         candidates += own
-        beside += [single, *_controls(steps, student, start, schemes)]
+        beside += [single, *_controls(steps, student, begin, schemes)]
+    beside += [_assistant(steps, *helps)] if helps else []
     taken: set[str] = set()
     for row in (baseline, *candidates, *beside):
         if row.name in taken:
@@ -96,12 +102,31 @@ def _row(
     )
 
 
+def _assistant(steps: Steps, student: Student, tutor: Tutor) -> Candidate:
+    """Make the float row of a teacher assistant: its students learned from this model."""
+    graph = steps.export(tutor.model, student.reader)
+    return _row(
+        steps,
+        f"assistant {student.name} fp32",
+        "assistant",
+        graph,
+        student.reader,
+        scheme="none",
+        model=tutor.model,
+        training=tutor.model,
+        shape=student.shape,
+    )
+
+
 def _student(
-    steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
+    steps: Steps,
+    student: Student,
+    start: Step,
+    training: Step,
+    schemes: Sequence[tuple[str, str]],
 ) -> tuple[list[Candidate], Candidate]:
     """Make the rows of one student: what is chosen from, and its float row."""
     shape, origin, name = student.shape, student.reader, student.name
-    training = trained(steps, student, start, control=False)
     graph, untrained = steps.export(training, origin), steps.export(start, origin)
     common: dict[str, Any] = {
         "shape": shape,

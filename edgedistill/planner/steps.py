@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgedistill import plugins
 from edgedistill.errors import JobError, ModelError, nearest
@@ -11,10 +11,18 @@ from edgedistill.job import Job
 from edgedistill.planner import reading
 from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.wishes import Wishes
-from edgedistill.records import Source, Step
+from edgedistill.records import Shape, Source, Step
 from edgedistill.settings import coerce, names, plain
 from edgedistill.target import Target
 from edgedistill.train import pace
+
+
+class Tutor(NamedTuple):
+    """A teacher assistant: a student of the teacher whose answers train others."""
+
+    model: Step
+    reader: Model  # how it reads rows
+    shape: Shape
 
 
 class Steps:
@@ -108,18 +116,22 @@ class Steps:
             )
         return self._shared[key]
 
-    def label(self, rows: Step) -> Step:
-        """Make the teacher's answers for encoded rows."""
-        key = ("label", id(rows))
-        if key not in self._shared:
+    def label(self, rows: Step, by: Tutor | None = None) -> Step:
+        """Make the answers for encoded rows: the teachers', or those of an assistant."""
+        key = ("label", id(rows), id(by and by.model))
+        if key not in self._shared and by:
+            told = {n: value for n, value in self.wishes.of("label").items() if n != "weights"}
+            inputs = {"teacher.0": by.model, "rows.0": rows}
+            self._shared[key] = self.step("label", inputs, told=told, encoder=by.reader.encoder)
+        elif key not in self._shared:
             further = self.facts.further
-            inputs: dict[str, Step | Source] = {"teacher.0": self.teacher, "rows.0": rows}
+            several: dict[str, Step | Source] = {"teacher.0": self.teacher, "rows.0": rows}
             for index, model in enumerate(further, start=1):
-                inputs[f"teacher.{index}"] = model.source
-                inputs[f"rows.{index}"] = self._as_read_by(model, rows)
+                several[f"teacher.{index}"] = model.source
+                several[f"rows.{index}"] = self._as_read_by(model, rows)
             self._shared[key] = self.step(
                 "label",
-                inputs,
+                several,
                 encoder=self.facts.teacher.encoder,
                 further=tuple(model.encoder for model in further),
             )

@@ -11,7 +11,7 @@ from edgedistill.errors import JobError, ModelError
 from edgedistill.families import student_family
 from edgedistill.planner import reading
 from edgedistill.planner.facts import Model
-from edgedistill.planner.steps import Steps, identity
+from edgedistill.planner.steps import Steps, Tutor, identity
 from edgedistill.planner.wishes import Wishes
 from edgedistill.records import Shape, Source, Step
 from edgedistill.train import objective, pace
@@ -67,8 +67,11 @@ def _own(steps: Steps, shape: Shape, family: str) -> Student:
     return Student(shape, teacher, name, reader)
 
 
-def initial(steps: Steps, student: Student) -> Step:
-    """Make the untrained student, from the teacher's own layers or from another checkpoint."""
+def initial(steps: Steps, student: Student, only: Sequence[int] = ()) -> Step:
+    """Make the untrained student, from the teacher's own layers or from another checkpoint.
+
+    `only`: those layers, whatever the family or the job says.
+    """
     shape, origin = student.shape, student.origin
     family = plugins.find("families", student.reader.family)
     own = origin is steps.facts.teacher
@@ -76,7 +79,7 @@ def initial(steps: Steps, student: Student) -> Step:
     told = steps.wishes.of("initialize")
     wished = steps.wishes.settings("initialize").layers
     told.pop("layers", None)
-    if own and wished and layers:
+    if own and wished and layers and not only:
         whole = len(family.layers(origin.shape, origin.shape))
         if len(wished) != len(layers) or not all(0 <= index < whole for index in wished):
             raise JobError(
@@ -94,20 +97,23 @@ def initial(steps: Steps, student: Student) -> Step:
         family=student.reader.family,
         origin=origin.family,
         shape=dict(shape),
-        layers=tuple(layers),
+        layers=tuple(only or layers),
         init=steps.job.student.init,
     )
 
 
-def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> Step:
+def trained(
+    steps: Steps, student: Student, start: Step, *, control: bool, tutor: Tutor | None = None
+) -> Step:
     """Make the training of a student: distilled, or (the control) on labels alone.
 
-    The control takes the same steps and the same optimisation; what reads the teacher is dropped.
+    A tutor takes the teacher's place. The control takes the same steps and the same optimisation;
+    what reads the teacher is dropped.
     """
     facts, wishes, reader = steps.facts, _wishes(steps, student), student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
-    losses = wishes.losses(steps.task.LOSSES, student.shape, facts.teacher.shape)
+    losses = wishes.losses(steps.task.LOSSES, student.shape, _taught_by(steps, tutor))
     found = objective.weighed(losses, wish.alpha)
     if control:
         told = {name: value for name, value in told.items() if name not in OF_THE_TEACHER}
@@ -121,10 +127,10 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
     for index, (split, made) in enumerate(rows.parts):
         inputs[f"train.{index}"] = steps.encode(split, reader, made=made)
         if answered:
-            read = steps.encode(split, facts.teacher, made=made)
-            inputs[f"labels.{index}"] = steps.label(read)
-    if answered and _reads_inside(steps, student, found, wish.temperature):
-        inputs["teacher.0"] = steps.teacher
+            read = steps.encode(split, tutor.reader if tutor else facts.teacher, made=made)
+            inputs[f"labels.{index}"] = steps.label(read, tutor)
+    if answered and _reads_inside(steps, student, found, wish.temperature, tutor):
+        inputs["teacher.0"] = tutor.model if tutor else steps.teacher
     return steps.step(
         "distill",
         inputs,
@@ -138,6 +144,10 @@ def trained(steps: Steps, student: Student, start: Step, *, control: bool) -> St
         ),
         encoder=reader.encoder,
     )
+
+
+def _taught_by(steps: Steps, tutor: Tutor | None) -> Shape:
+    return tutor.shape if tutor else steps.facts.teacher.shape
 
 
 def _wishes(steps: Steps, student: Student) -> Wishes:
@@ -158,14 +168,18 @@ def _alone(losses: Sequence[objective.Told]) -> tuple[objective.Told, ...]:
 
 
 def _reads_inside(
-    steps: Steps, student: Student, found: Sequence[objective.Told], temperature: float
+    steps: Steps,
+    student: Student,
+    found: Sequence[objective.Told],
+    temperature: float,
+    tutor: Tutor | None,
 ) -> bool:
     """Say whether a loss reads more of the teacher than logits, which a live one must give."""
-    teacher, reader = steps.facts.teacher, student.reader
+    teacher, reader = tutor.reader if tutor else steps.facts.teacher, student.reader
     for loss in found:
         if not loss.plugin.READS_TEACHER:
             continue
-        needs = loss.needs(temperature, student.shape, teacher.shape)
+        needs = loss.needs(temperature, student.shape, _taught_by(steps, tutor))
         inside = [name for name in needs.values() if name != "logits"]
         if inside and identity(reader.encoder_source) != identity(teacher.encoder_source):
             raise ModelError(

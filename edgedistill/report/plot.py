@@ -17,6 +17,7 @@ from edgedistill.report import words
 MARKS = {
     "baseline": "diamond",
     "teacher_int8": "square",
+    "assistant": "square",
     "control": "triangle",
     "student_fp32": "ring",
     "candidate": "disc",
@@ -103,6 +104,7 @@ def legend(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     meanings = {
         "baseline": "teacher, fp32",
         "teacher_int8": "teacher, int8",
+        "assistant": "assistant: taught the student",
         "control": "control: no teacher",
         "student_fp32": "student, fp32",
         "candidate": "student, int8",

@@ -23,7 +23,10 @@ from edgedistill.report.markdown import markdown
 
 FORMAT = 1
 SCHEMA = Path(__file__).with_name("report.schema.json")
-_ORDER = ("baseline", "teacher_int8", "previous", "peer", "control", "student_fp32", "candidate")
+_ORDER = (
+    "baseline", "teacher_int8", "previous", "peer", "assistant", "control", "student_fp32",
+    "candidate",
+)  # fmt: skip
 _NEVER_RAN = ("dropped", "skipped", "failed")
 
 
@@ -132,7 +135,7 @@ def make(
                 "key": step.key,
                 "seconds": step.seconds,
                 "cached": step.cached,
-                "about": build.about.get(step.key),
+                "about": _about(build, step),
                 "rows": users.get(step.key, []),
             }
             for step in steps
@@ -249,6 +252,12 @@ def _unseen(found: UnseenWords | None) -> dict[str, Any] | None:
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:
     return None if interval is None else interval._asdict()
+
+
+def _about(build: Build, step: Artifact) -> str | None:
+    """Say what a step did; where its facts hold a sentence of their own, that."""
+    about, said = build.about.get(step.key), step.facts.get("said")
+    return f"{about}; {said}" if about and said else said or about
 
 
 def _ends(worth: Worth) -> dict[str, Any]:

@@ -42,3 +42,49 @@ def test_a_static_student_is_built_measured_and_shipped(tmp_path):
     assert any(each in done.stdout for each in said)
     opened = bundle.load(tmp_path / "out")
     assert opened.predict(["w0 w20 w21"])
+
+
+def test_the_layers_are_chosen_by_a_trial_and_both_twins_start_alike(tmp_path):
+    told = {"distill.steps": 400, "distill.patience": 2, "choose.steps": 10}
+    done, record = build(tmp_path, "1", **told)
+    assert done.returncode == 0, done.stderr
+    (step,) = (one for one in record["steps"] if one["stage"] == "choose")
+    assert "0 (first)" in step["about"] and "after 10 steps" in step["about"]
+    assert "starts from" in done.stderr
+    again = small.run(small.command(small_names(tmp_path), "plan"))
+    assert "choose" in again.stdout and "to do" not in again.stdout
+
+
+def small_names(folder):
+    """The names of the job that `build` made, as the test above asks for it."""
+    settings = {**small.SETTINGS, "finetune.steps": 120, "distill.steps": 400}
+    settings |= {"distill.patience": 2, "choose.steps": 10, "quantize.schemes": "auto"}
+    return {
+        "model": str(folder / "model"),
+        "data": str(folder / "rows"),
+        "target": str(folder / "roomy.toml"),
+        "student": "1",
+        "out": str(folder / "out"),
+        "store": str(folder / "store"),
+        "settings": settings,
+    }
+
+
+def test_a_student_of_the_teachers_own_shape_is_distilled_from_itself(tmp_path):
+    done, record = build(tmp_path, "same")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(record)
+    assert {"student 4x32 int8", "control 4x32 int8", "teacher int8"} <= {*rows}
+    assert rows["student 4x32 fp32"]["parameters"] == rows["teacher fp32"]["parameters"]
+    assert record["teacher_worth"]["row"].startswith("student 4x32")
+
+
+def test_an_assistant_stands_between_the_teacher_and_a_static_student(tmp_path):
+    told = {"student.assistant": "2", "distill.batch": 16, "distill.steps": 150}
+    done, record = build(tmp_path, "static16", **told)
+    assert done.returncode == 0, done.stderr
+    jsonschema.validate(record, report.schema())
+    helper = rows_of(record)["assistant 2x32 fp32"]
+    assert helper["role"] == "assistant" and helper["score"]["test"]["value"] > 50
+    assert "assistant 2x32 fp32" in done.stdout and "the assistant's logits" in done.stderr
+    assert record["chosen"] != "assistant 2x32 fp32"
