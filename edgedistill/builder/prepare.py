@@ -29,6 +29,8 @@ from edgedistill.target import Target
 from edgedistill.train import outputs, recipe
 
 SAMPLE = 5_000  # training rows whose lengths decide max_length
+BESIDE = ("unlabelled", "own_train")  # read beside the training rows
+MUCH_CUT = 0.02  # of rows whose length had no say
 LABELS_SHOWN = 10  # of a model that has no names for them
 
 
@@ -95,7 +97,8 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         students=students,
         starter=starter.SETTINGS if job.starter else {},
     )
-    about = _About(data, found, facts, why, cut, job.run.private, unnamed)
+    limited = "max_own_drop_points" in target.limits
+    about = _About(data, found, facts, why, cut, job.run.private, unnamed, limited)
     warnings = (
         *data.warnings,
         *found.warnings,
@@ -224,20 +227,22 @@ def _model(
     job: Job,
     keep: Keep,
     scratch: Path,
-) -> tuple[Model, float | None]:
-    """Return a model for the planner, and the share of training rows that max_length cuts."""
+) -> tuple[Model, dict[str, float]]:
+    """Return a model for the planner, and by split the share of rows that max_length cuts."""
     folder = scratch / found.encoder_digest[:16]
     found.write_encoder(folder)
     pair = "text_pair" in data.columns
     settings = task.encoder_settings(found.folder, job.task.max_length, pair=pair)
-    cut = None
+    cut: dict[str, float] = {}
     if "max_length" in settings:
         encoder = task.open_encoder(folder, settings)
-        length, cut = task.max_length_for(encoder, _some(data.splits["train"].examples))
         if job.task.max_length is None:
+            examples = _some(data.splits["train"].examples)
+            length, cut["train"] = task.max_length_for(encoder, examples)
             settings = {**settings, "max_length": length}
-        else:
-            cut = None
+        for name in (name for name in BESIDE if name in data.splits):
+            lengths = encoder.lengths(_some(data.splits[name].examples))
+            cut[name] = float((lengths > settings["max_length"]).mean())
     family = family_of(found.config)
     shape = plugins.find("families", family).shape(found.config)
     model = Model(
@@ -354,9 +359,10 @@ class _About:
     found: models.ModelFound
     facts: Facts
     why: str  # this metric
-    cut: float | None  # share of the training rows that max_length cuts
+    cut: Mapping[str, float]  # share of the rows of a split that max_length cuts
     private: bool
     unnamed: bool  # the model's outputs have no names of their own
+    own_limit: bool  # the drop on the own rows has a limit
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield headings and texts."""
@@ -398,6 +404,8 @@ class _About:
         inputs = " + ".join(f"'{columns[role]}'" for role in columns if role != "label")
         yield "own rows", f"{name} · {inputs} -> '{columns['label']}' · {rows} rows"
         yield "", f"own: {evidence.can_show(self.facts.rows['own_test'])}"
+        if not self.own_limit:
+            yield "", "no limit on their drop: --limit max_own_drop_points=2 sets one"
 
     def _teacher(self) -> Iterator[tuple[str, str]]:
         found, teacher = self.found, self.facts.teacher
@@ -414,8 +422,11 @@ class _About:
             yield "", f"{text}, its logits averaged with the others'"
         length, cut = teacher.encoder.get("max_length"), self.cut
         if length:
-            share = "" if cut is None else f", which cuts {100 * cut:.1f} % of the training rows"
-            yield "", f"max_length {length}{share}"
+            share = f", which cuts {100 * cut['train']:.1f} % of the training rows"
+            yield "", f"max_length {length}{share if 'train' in cut else ''}"
+            for name in (name for name in BESIDE if cut.get(name, 0) > MUCH_CUT):
+                told = f"it cuts {100 * cut[name]:.1f} % of the {name.replace('_', ' ')} rows"
+                yield "", f"{told}: --set task.max_length={2 * length} would cut fewer"
         if self.unnamed:
             labels = self.facts.labels
             yield "labels", "the model names none: its outputs are taken in this order"

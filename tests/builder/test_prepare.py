@@ -235,3 +235,25 @@ def test_students_of_the_whole_vocabulary_need_no_smaller_pieces(place, text):
 def test_a_vocabulary_that_can_not_be_is_refused_before_the_hour(place, text):
     with pytest.raises(ModelError, match=f"student '{text}'.*WordLevel"):
         prepared(place, student=text)
+
+
+# ---------------------------------------------------------------- rows beside the training rows
+
+
+def test_own_rows_are_told_with_what_bounds_them(place, tmp_path):
+    own = tmp_path / "mine.csv"
+    words = " ".join(["w20"] * 14)
+    lines = [f"own{n} {words},{label}" for n, label in enumerate(("red", "blue") * 30)]
+    own.write_text("\n".join(["text,label", *lines]) + "\n")
+    both = [place[1]["data"], str(own)]
+    found = prepared(place, data=both)
+    said = told(found)
+    assert (
+        "own rows: mine" in said and "own train and own validation and own test cut by us" in said
+    )
+    assert "it cuts 100.0 % of the own train rows: --set task.max_length=" in said
+    assert "no limit on their drop: --limit max_own_drop_points=2" in said
+    assert found.seen_by_teacher("own_test") and not found.seen_by_teacher()
+    made = asked(place, data=both, limits={"max_own_drop_points": 2})
+    limited = target.with_limits(target.load(made.target), made.limits)
+    assert "no limit on their drop" not in told(prepare(made, limited, None))
