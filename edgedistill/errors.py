@@ -107,12 +107,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def from_os_error(error: OSError, doing: str) -> EdgedistillError:
-    """Turn an operating system's error into ours: which file, what happened, what to do."""
+    """Turn an operating system's error into ours: which file, what happened, what to do.
+
+    A file that is missing is the user's to mend, unless we were `doing` "writing ...": then the
+    place is one where none can be made (such as /proc).
+    """
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SurroundingsError(f"the disk is full while {doing}{where}: free some space")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SurroundingsError(f"no permission while {doing}{where}: {error.strerror}")
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and doing.partition(" ")[0] != "writing":
         return UsageError(f"no such file while {doing}{where}")
     return SurroundingsError(f"{error.strerror or error} while {doing}{where}")

@@ -171,7 +171,8 @@ class Job:
     def starter(self) -> bool:
         """Say whether nothing was given: the job that ships with us."""
         data = self.data
-        return self.model.path is None and not any((data.path, data.train, data.test))
+        named = (self.model.path, data.path, data.train, data.test)
+        return all(each is None for each in named)  # a live frame has no truth of its own
 
     def plain(self) -> dict[str, Any]:
         """Return the job as a job file would hold it; feeding that back gives the same job."""

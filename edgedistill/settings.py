@@ -71,7 +71,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def _in_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
-    if value is None or value == "auto":
+    if value is None or (isinstance(value, str) and value == "auto"):  # a frame compares by cell
         return
     choices = metadata.get("choices")
     for one in value if isinstance(value, tuple) else (value,):

@@ -161,3 +161,16 @@ def test_duration():
     assert [job.duration(text, "t") for text in ("90s", "2m", "1h", "5")] == [90, 120, 3600, 5]
     with pytest.raises(JobError):
         job.duration("0", "t")
+
+
+def test_a_single_frame_is_data():
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["a b", "c d"], "label": ["x", "y"]})
+    made = job.named(None, "phone", data=frame)
+    assert made.data.path is frame and not made.starter
+
+
+def test_nothing_in_a_mapping_is_not_the_starter_job():
+    assert job.named(None, "phone").starter
+    assert not job.named(None, "phone", data={}).starter

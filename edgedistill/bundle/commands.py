@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from edgedistill.job import DataSpec
 from edgedistill.progress import silent
 from edgedistill.records import Check, Progress
 
-__all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "plain", "told"]
+__all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "known", "plain", "told"]
 
 WORDS = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
 VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a limit"}
@@ -136,10 +136,14 @@ def plain(value: Any) -> Any:
 
 def told(result: CheckResult, shape: str = "text") -> list[str]:
     """Tell a check as text, md, json or github (workflow commands). Raises `UsageError`."""
-    shapes = {"text": _text, "md": _markdown, "json": _json, "github": _github}
-    if shape not in shapes:
-        raise UsageError(f"check --format '{shape}': {nearest(shape, shapes)}")
-    return list(shapes[shape](result))
+    return list(SHAPES[known(shape)](result))
+
+
+def known(shape: str) -> str:
+    """Return the name of a shape that `told` knows. Raises `UsageError` for any other."""
+    if shape not in SHAPES:
+        raise UsageError(f"check --format '{shape}': {nearest(shape, SHAPES)}")
+    return shape
 
 
 def _json(result: CheckResult) -> Iterator[str]:
@@ -216,3 +220,8 @@ def _github(result: CheckResult) -> Iterator[str]:
 def _escaped(text: str, more: str | None) -> str:
     whole = printable(text if more is None else f"{text}; {more}", 500)
     return whole.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+SHAPES: Mapping[str, Callable[[CheckResult], Iterator[str]]] = {
+    "text": _text, "md": _markdown, "json": _json, "github": _github,
+}  # fmt: skip

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,8 @@ def replaceable(out: Path) -> None:
     written.
     """
     out = Path(os.path.abspath(out))
+    if not out.name:
+        raise BundleError(f"the output '{out}' is no folder of its own: choose another with --out")
     if any(os.path.lexists(path) for path in (_new(out), _old(out))):
         with locked(out, wait=0) as ours:
             if ours:
@@ -38,8 +42,20 @@ def replaceable(out: Path) -> None:
     parent = next(path for path in out.parents if path.exists())
     if not parent.is_dir():
         raise BundleError(f"the output '{printable(out)}' lies under '{parent}', which is a file")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise SurroundingsError(f"no permission to write the bundle's folder under '{parent}'")
+    _require_writable(parent)
+
+
+def _require_writable(folder: Path) -> None:
+    """Make a file and remove it: to root all is permitted, even where nothing can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise from_os_error(error, f"writing under '{folder}'") from None
+        raise SurroundingsError(
+            f"no permission to write the bundle's folder under '{folder}': {error.strerror}"
+        ) from None
 
 
 def _require_replaceable(out: Path) -> None:

@@ -60,13 +60,14 @@ def _follow(job: Job) -> NoReturn:
 def plan(as_json: bool, verbose: int, quiet: bool, **flags: Any) -> None:
     """Show what a build would do, in which order, and what is in the store; run nothing."""
     from edgedistill.builder.planned import plan_job
+    from edgedistill.cli.show import plainly
 
     planned = plan_job(_job(flags))
     if as_json:
         click.echo(json.dumps(planned.record()))
         return
     for line in planned.lines(verbose=bool(verbose), quiet=quiet):
-        click.echo(line)
+        click.echo(plainly(line))
 
 
 def _width() -> int:

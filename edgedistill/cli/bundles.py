@@ -33,6 +33,7 @@ def check(bundle: Path, limits: tuple[str, ...], shape: str, **flags: Any) -> No
     """Hold a finished bundle against limits: the gate for a CI."""
     from edgedistill.bundle import commands
 
+    commands.known(shape)  # before anything is measured
     with Printer(quiet=shape != "text") as printer:
         result = commands.check(
             bundle,

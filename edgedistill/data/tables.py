@@ -136,6 +136,8 @@ def _text(path: Path, encoding: str | None) -> str:
             f"'{path}', line {line}: bytes that are not {told} text: "
             "name the file's encoding, as in --set data.encoding=cp1252"
         ) from None
+    if not text.strip():
+        raise DataError(f"'{path}' is empty")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"'{path}', line {line}: a zero byte: this is not a text file")

@@ -61,7 +61,7 @@ def shape(config: Mapping[str, Any]) -> Shape:
     for name in OWN:
         value = _read(config, name)
         if value is not None:
-            found[name] = int(value)
+            found[name] = _count(value, OWN[name][0])
         elif name != "vocabulary":
             raise ModelError(f"config.json says nothing of '{OWN[name][0]}': expected a number")
     return found
@@ -295,6 +295,13 @@ def _read(config: Mapping[str, Any], name: str) -> Any:
     if name == "feed_forward" and "mlp_ratio" in config:  # DINOv2
         return config["hidden_size"] * config["mlp_ratio"]
     return next((config[own] for own in OWN[name] if config.get(own) is not None), None)
+
+
+def _count(value: Any, name: str) -> int:
+    whole = isinstance(value, (int, float)) and value >= 1 and value == value // 1
+    if not whole or isinstance(value, bool):
+        raise ModelError(f"config.json: '{name}' is {value!r}: expected a whole number, 1 or more")
+    return int(value)
 
 
 def _scaled(hidden: int, teacher: Shape) -> dict[str, int]:

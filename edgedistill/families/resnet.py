@@ -34,6 +34,11 @@ def shape(config: Mapping[str, Any]) -> Shape:
         embedding = int(config["embedding_size"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"config.json of a ResNet says nothing of {error}") from None
+    if not blocks or len(blocks) != len(channels) or min(*blocks, *channels, embedding) < 1:
+        raise ModelError(
+            f"config.json: depths {blocks}, hidden_sizes {channels}: expected as many of both, "
+            "each 1 or more"
+        )
     return _shape(blocks, channels, embedding)
 
 

@@ -89,19 +89,25 @@ def load(folder: Path, task: Any) -> Any:
     import torch
 
     from edgedistill.families import _architectures
+    from edgedistill.train import weights
 
     _architectures.register()
     try:
-        model = task.model_class().from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        model, loaded = task.model_class().from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"'{folder.name}' is no model that can be loaded: {first}") from error
+        raise ModelError(f"the model can't be loaded: {first}") from error
     except RuntimeError as error:  # what transformers raises for tensors of another shape
         raise ModelError(
             "the model's weights have other shapes than its config.json says"
         ) from error
+    weights.whole(model, loaded, head=True)
     return model.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from edgedistill.errors import ModelError
 TINY = 1e-30  # smaller weights are denormal before long, and those slow every kernel
 NOT_CARRIED = {"config.json", "artifact.json", "source.json", "labels.json"}
 NOT_WRITTEN = ("_name_or_path", "output_attentions", "torch_dtype", "transformers_version")
+NUMBERED = re.compile(r"\.\d+\.")  # a layer, in a tensor's name
+BODY = re.compile(r"\.\d+\.|embeddings\..*weight$")  # what no training makes anew
 WEIGHTS = (".safetensors", ".bin", ".index.json", ".h5", ".msgpack")
 
 
@@ -50,8 +53,9 @@ def load(folder: Path, task: Any, *, dropout: float | None = None, **config: Any
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         line = str(error).strip().splitlines()
         raise ModelError(
-            f"'{folder.name}' can't be loaded: {line[0] if line else type(error).__name__}"
+            f"the model can't be loaded: {line[0] if line else type(error).__name__}"
         ) from error
+    whole(model, loaded)
     for name, saved, made in loaded["mismatched_keys"]:
         if tuple(saved[1:]) != tuple(made[1:]) or made[0] != settings.num_labels:
             raise ModelError(
@@ -59,6 +63,38 @@ def load(folder: Path, task: Any, *, dropout: float | None = None, **config: Any
                 f"{name} is {list(saved)}, expected {list(made)}"
             )
     return model
+
+
+def whole(model: Any, loaded: Mapping[str, Any], *, head: bool = False) -> None:
+    """Refuse weights that lack a layer or table that the config asks for, or hold one more.
+
+    transformers fills the one with random numbers and drops the other. A head or a pooler that is
+    not there is made by training, unless the `head` must be there too. Raises `ModelError`.
+    """
+    body = f"{model.base_model_prefix}."
+    parameters = {name for name, _ in model.named_parameters()}
+    lacks = sorted(
+        name
+        for name in parameters & set(loaded["missing_keys"])
+        if head or (name.startswith(body) and BODY.search(name))
+    )
+    if lacks:
+        raise ModelError(
+            f"the model's weights lack {len(lacks)} tensors that its config.json asks for, such as "
+            f"{lacks[0]}: the checkpoint is damaged, or the config another model's"
+        )
+    names = {NUMBERED.sub(".0.", name) for name in model.state_dict()}
+    names |= {name.removeprefix(body) for name in names}
+    more = sorted(
+        name
+        for name in loaded["unexpected_keys"]
+        if NUMBERED.search(name) and NUMBERED.sub(".0.", name) in names
+    )
+    if more:
+        raise ModelError(
+            f"the model's weights hold {len(more)} tensors of layers that its config.json does not "
+            f"have, such as {more[0]}: the config is another model's"
+        )
 
 
 def has_weights(folder: Path) -> bool:

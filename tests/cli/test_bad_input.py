@@ -160,6 +160,23 @@ def test_an_empty_folder_of_rows(refused, job):
     assert "empty" in refused(data="empty")
 
 
+def test_a_file_of_a_byte_order_mark_alone(refused):
+    rewrite("train.csv", lambda content: b"\xef\xbb\xbf\n")
+    assert "train.csv' is empty" in refused()
+
+
+@pytest.mark.parametrize("quote", ["\x1b[31mw1 w20\x07", '"w1\nw20"'], ids=["escape", "two lines"])
+def test_a_plan_shows_texts_with_control_characters_escaped(command, job, quote):
+    rewrite(
+        "train.csv",
+        lambda content: content.replace(b"label\r\n", b"label\r\n" + quote.encode() + b",red\r\n"),
+    )
+    said = command("plan", "--model", "model", "--data", "rows", "--target", "roomy.toml")
+    assert said.code == 0 and "\x1b" not in said.out and "\x07" not in said.out
+    shown = [line for line in said.out.splitlines() if "text: " in line]
+    assert len(shown) == 3 and "| label: red" in shown[0] and "\\" in shown[0]
+
+
 def test_no_training_rows(refused):
     rewrite("train.csv", lambda content: content.splitlines(keepends=True)[0])
     assert "no training row" in refused() or "no row" in refused()
@@ -277,6 +294,20 @@ def test_a_model_that_can_not_be_taken(refused, changes, says):
     assert says in refused()
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_hidden_layers": "four"}, "'num_hidden_layers' is 'four'"),
+        ({"num_hidden_layers": -1}, "'num_hidden_layers' is -1"),
+        ({"num_attention_heads": 0}, "'num_attention_heads' is 0"),
+        ({"num_hidden_layers": 9}, "lack 80 tensors"),
+    ],
+)
+def test_a_config_that_can_not_be(refused, changes, says):
+    configure(**changes)
+    assert says in refused()
+
+
 def test_a_model_file_that_is_no_json(refused):
     Path("model/config.json").write_text("{")
     assert "config.json" in refused()
@@ -290,6 +321,18 @@ def test_a_folder_of_the_user_is_left_alone(refused):
     Path("mine/thesis.txt").write_text("years of work")
     assert "thesis.txt" in refused(out="mine")
     assert Path("mine/thesis.txt").read_text() == "years of work"
+
+
+def test_the_root_is_no_place_for_a_bundle(refused):
+    assert "choose another with --out" in refused(out="/")
+
+
+@pytest.mark.parametrize("names", [{"store": "/proc/none"}, {"out": "/proc/none/out"}])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_where_nothing_can_be_made_is_3_at_once(command, job, names):
+    told = {"model": "model", "data": "rows", "target": "roomy.toml", "out": "out", **names}
+    said = command("build", *(part for name in told for part in (f"--{name}", told[name])))
+    assert said.code == 3 and "/proc" in said.error() and not said.out, said
 
 
 def test_a_file_of_the_user_is_left_alone(refused):
