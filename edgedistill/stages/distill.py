@@ -30,7 +30,7 @@ GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the 
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The settings of this stage: L = (1 - alpha) L_hard + alpha T² L_soft."""
+    """The settings: L = (1 - alpha) x losses of the truth + alpha x those that read the teacher."""
 
     task: str = setting("text-classification", "the task, by name")
     family: str = setting("encoder", "the family, by name")
