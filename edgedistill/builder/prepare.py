@@ -31,6 +31,7 @@ from edgedistill.train import outputs, recipe
 SAMPLE = 5_000  # training rows whose lengths decide max_length
 BESIDE = ("unlabelled", "own_train")  # read beside the training rows
 MUCH_CUT = 0.02  # of rows whose length had no say
+LOOKED_AT = 500  # training rows whose pieces are held against the table of embeddings
 LABELS_SHOWN = 10  # of a model that has no names for them
 
 
@@ -76,9 +77,9 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         beside = list(_further(job, data.task, found, labels))
         further = tuple(_model(each, data, task, job, keep, scratch)[0] for each in beside)
         _all_foldable(job, task, teacher, scratch / found.encoder_digest[:16])
+        others = dict(_students(job, data.task, found, scratch))
         students = {
-            path: _model(other, data, task, job, keep, scratch)[0]
-            for path, other in _students(job, data.task, found, scratch)
+            path: _model(other, data, task, job, keep, scratch)[0] for path, other in others.items()
         }
         splits = {
             name: keep("rows", part.digest, part.write, _place(data, name))
@@ -103,6 +104,7 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         *data.warnings,
         *found.warnings,
         *(line for each in beside for line in each.warnings),
+        *_new_heads(others, labels),
     )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
 
@@ -245,6 +247,8 @@ def _model(
             cut[name] = float((lengths > settings["max_length"]).mean())
     family = family_of(found.config)
     shape = plugins.find("families", family).shape(found.config)
+    if "max_length" in settings:
+        _same_pieces(found.name, encoder, data.splits["train"].examples, shape.get("vocabulary"))
     model = Model(
         source=keep("model", found.digest, found.write, found.name),
         encoder_source=keep("encoder", found.encoder_digest, found.write_encoder, found.name),
@@ -256,6 +260,35 @@ def _model(
         labels=found.labels or (),
     )
     return model, cut
+
+
+def _same_pieces(name: str, encoder: Any, examples: Sequence[Any], table: int | None) -> None:
+    """Refuse a tokenizer that makes pieces which its model has no embeddings for."""
+    if table is None:
+        return
+    step = max(1, -(-len(examples) // LOOKED_AT))
+    looked = encoder.encode_many([examples[at] for at in range(0, len(examples), step)])
+    largest = max(
+        (int(row["input_ids"].max()) for row in looked if len(row["input_ids"])), default=0
+    )
+    if largest >= table:
+        raise ModelError(
+            f"'{name}': its tokenizer makes pieces up to {largest:,}, its model has embeddings for "
+            f"{table:,}: they do not belong together"
+        )
+
+
+def _new_heads(students: Mapping[str, models.ModelFound], labels: Sequence[str]) -> Iterator[str]:
+    """Say of each student whose head is for other labels that it gets a new one."""
+    for found in students.values():
+        if found.has_head and sorted(found.labels or ()) != sorted(labels):
+            few = (
+                "without names" if found.labels is None else f"({', '.join(found.labels[:3])}, ...)"
+            )
+            yield (
+                f"student '{found.name}': its head is for {found.outputs} other labels {few}; it "
+                f"gets a new one for these {len(labels)}"
+            )
 
 
 def _all_foldable(job: Job, task: Any, teacher: Model, encoder: Path) -> None:

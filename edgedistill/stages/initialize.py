@@ -1,7 +1,7 @@
 """Initialize: a student from the teacher's own layers, before any training.
 
-Or from another checkpoint, or from a config alone; the head is made new unless its labels are ours,
-in our order.
+Or from another checkpoint, or from a config alone; the head is made new unless its labels are ours:
+then its outputs are put in our order.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def run(
     torch.manual_seed(settings.seed)  # a head that the checkpoint lacks
     named = weights.labelled(settings.labels) if settings.labels else {}
     teacher = weights.load(folder, task, **named)
-    kept = not settings.labels or weights.labels_of(folder) == list(settings.labels)
+    was = weights.labels_of(folder)
+    kept = not settings.labels or sorted(was or ()) == sorted(settings.labels)
+    if kept and was and settings.labels and was != list(settings.labels):
+        weights.order_head(teacher, was, settings.labels)
     if not kept:
         weights.new_head(teacher, seed=settings.seed)
     whole = weights.parameters(teacher)

@@ -117,6 +117,22 @@ def labels_of(folder: Path) -> list[str] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def order_head(model: Any, was: Sequence[str], wanted: Sequence[str]) -> None:
+    """Put the outputs of a head into another order of the same labels."""
+    import torch
+
+    body = f"{model.base_model_prefix}."
+    layers = [
+        module
+        for name, module in model.named_modules()
+        if not name.startswith(body) and getattr(module, "out_features", None) == len(wanted)
+    ]
+    places = torch.tensor([list(was).index(label) for label in wanted])
+    with torch.no_grad():
+        for tensor in layers[-1].parameters(recurse=False):
+            tensor.copy_(tensor[places].clone())
+
+
 def new_head(model: Any, *, seed: int) -> None:
     """Draw all weights anew that do not belong to the model's body."""
     import torch

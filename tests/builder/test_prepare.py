@@ -257,3 +257,25 @@ def test_own_rows_are_told_with_what_bounds_them(place, tmp_path):
     made = asked(place, data=both, limits={"max_own_drop_points": 2})
     limited = target.with_limits(target.load(made.target), made.limits)
     assert "no limit on their drop" not in told(prepare(made, limited, None))
+
+
+def test_a_tokenizer_of_another_vocabulary_is_found_before_the_hour(place, tmp_path):
+    tiny_models = small.tiny()
+    tiny_models.model(tmp_path / "short", vocab_size=20)
+    with pytest.raises(ModelError, match=r"'short': its tokenizer makes pieces up to 4\d, .* 20"):
+        prepared(place, student=[str(tmp_path / "short")])
+
+
+def test_a_student_with_a_head_for_other_labels_is_told_of(place, tmp_path):
+    tiny_models = small.tiny()
+    tiny_models.model(tmp_path / "other", labels=("yes", "no"))
+    tiny_models.model(tmp_path / "turned", labels=tiny_models.LABELS[::-1])
+    found = prepared(place, student=[str(tmp_path / "other"), str(tmp_path / "turned")])
+    (line,) = [each for each in found.warnings if "student" in each]
+    assert "'other'" in line and "2 other labels (yes, no" in line and "these 3" in line
+
+
+def test_a_student_that_reads_images_can_not_learn_texts(place, tmp_path):
+    small.tiny().model(tmp_path / "eyes", "vit")
+    with pytest.raises(ModelError, match="eyes"):
+        prepared(place, student=[str(tmp_path / "eyes")])
