@@ -51,6 +51,7 @@ def compact(model: Any, used: np.ndarray) -> Callable[[], None] | None:
     model.set_input_embeddings(small)
 
     def restore() -> None:
+        table.to(small.weight.device)  # the model may have moved while the table was out of it
         with torch.no_grad():
             table.weight[chosen] = small.weight
         model.set_input_embeddings(table)

@@ -83,7 +83,8 @@ def resume(run: Running, folder: Path) -> bool:
         state.setdefault(int(index), {})[inner] = tensor
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    run.average = {name: parts["average"][name] for name in run.average}
+    for name, tensor in run.average.items():
+        tensor.copy_(parts["average"][name])  # stays where it lies: on a GPU, say
     run.best_weights = parts["best"]
     run.step = rest["step"]
     for name in SAVED:

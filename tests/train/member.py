@@ -1,6 +1,11 @@
-"""One of several processes that train together: `python member.py FOLDER RANK WORLD BATCH`."""
+"""One of several processes that train together: `python member.py FOLDER RANK WORLD BATCH STOP`.
 
+All end at step STOP as by a kill; 0: none does.
+"""
+
+import dataclasses
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -8,18 +13,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 
-def main(folder: Path, rank: int, world: int, batch: int) -> None:
+def main(folder: Path, rank: int, world: int, batch: int, stop: int) -> None:
     from torch.distributed import FileStore
 
     from edgedistill.train import loop, parallel
 
     model, work = made(folder, processes=world, batch=batch)
-    store = FileStore(str(folder / "met"), world)
+    work = dataclasses.replace(work, teacher=killed(work.teacher, stop))
+    store = FileStore(str(folder / f"met-{stop}-{os.environ.get('AGAIN', '')}"), world)
     store.set_timeout(timedelta(seconds=120))
     with parallel.joined(store, rank=rank, world=world, device="cpu"):
         fitted = loop.fit(model, work)
     if rank == 0:
-        save(model, fitted, folder / "two")
+        save(model, fitted, folder / f"two{os.environ.get('AGAIN', '')}")
+
+
+def killed(read, stop: int):
+    """Return a teacher that ends the process when it is read for the `stop`-th time."""
+    reads = []
+
+    def until(indices, inputs):
+        reads.append(1)
+        if len(reads) == stop:
+            os._exit(9)
+        return read(indices, inputs)
+
+    return until
 
 
 def made(folder: Path, **told):

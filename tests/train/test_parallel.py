@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,7 @@ def place(tmp_path):
 
 def test_two_processes_train_as_one_with_twice_the_batch(place):
     line = [sys.executable, str(MEMBER), str(place)]
-    both = [subprocess.Popen([*line, str(rank), "2", "8"]) for rank in (1, 0)]
+    both = [subprocess.Popen([*line, str(rank), "2", "8", "0"]) for rank in (1, 0)]
     model, work = member.made(place, batch=16)
     member.save(model, loop.fit(model, work), place / "one")
     assert [each.wait(timeout=300) for each in both] == [0, 0]
@@ -51,6 +53,26 @@ def test_two_processes_train_as_one_with_twice_the_batch(place):
     one, two = (load_file(place / name / "weights.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], atol=2e-5), name
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_was_killed_ends_with_the_same_bytes(place):
+    def both(stop, again=""):
+        told = {**os.environ, "EDGEDISTILL_CHECKPOINT_SECONDS": "0", "AGAIN": again}
+        line = [sys.executable, str(MEMBER), str(place)]
+        made = [subprocess.Popen([*line, f"{r}", "2", "8", f"{stop}"], env=told) for r in (0, 1)]
+        return [each.wait(timeout=300) for each in made]
+
+    assert both(0) == [0, 0]
+    shutil.rmtree(place / "resume-2")
+    assert both(7) == [9, 9]
+    assert sorted(path.name for path in (place / "resume-2").iterdir()) == ["00000005", "00000006"]
+    assert both(0, "again") == [0, 0]
+    one, two = (place / name for name in ("two", "twoagain"))
+    facts, again = (json.loads((folder / "facts.json").read_text()) for folder in (one, two))
+    assert facts == again
+    name = "weights.safetensors"
+    assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_losses_are_weighed_by_what_they_count():
