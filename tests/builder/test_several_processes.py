@@ -34,7 +34,7 @@ def free_port():
 def started(names, rank, port):
     """Start one of two processes, as torchrun would."""
     told = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}
-    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "EDGEDISTILL_CHECKPOINT_SECONDS": 0}
     return subprocess.Popen(
         small.command(names),
         stdout=subprocess.PIPE,
@@ -42,6 +42,14 @@ def started(names, rank, port):
         text=True,
         env={**os.environ, **{name: str(value) for name, value in told.items()}},
     )
+
+
+def train_together(names, first):
+    """Wait until the two have made a step together, and its checkpoint."""
+    work, deadline = Path(names["store"]) / "work", time.monotonic() + 400
+    while not list(work.glob("*/.resume/0*")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_torchrun_builds_one_bundle_with_all_its_processes(tmp_path):
@@ -68,11 +76,7 @@ def test_a_follower_that_dies_ends_the_build_with_one_clear_line(tmp_path):
     port = free_port()
     first, second = started(names, 0, port), started(names, 1, port)
     try:
-        training = Path(names["store"]) / "crew" / f"127-0-0-1-{port}" / "job.json"
-        deadline = time.monotonic() + 240
-        while not training.exists() and time.monotonic() < deadline and first.poll() is None:
-            time.sleep(0.1)
-        time.sleep(8)  # it joins and trains
+        train_together(names, first)
         second.kill()
         _, err = first.communicate(timeout=120)
         assert first.returncode == 3, err
@@ -90,10 +94,7 @@ def test_followers_end_with_the_build_that_they_follow(tmp_path):
     port = free_port()
     first, second = started(names, 0, port), started(names, 1, port)
     try:
-        training = Path(names["store"]) / "crew" / f"127-0-0-1-{port}" / "job.json"
-        deadline = time.monotonic() + 240
-        while not training.exists() and time.monotonic() < deadline and first.poll() is None:
-            time.sleep(0.1)
+        train_together(names, first)
         first.kill()
         _, err = second.communicate(timeout=120)
         assert second.returncode == 0, err
