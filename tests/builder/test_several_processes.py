@@ -16,6 +16,8 @@ small = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(small)
 
 pytestmark = pytest.mark.slow
+# a training that is still on when a process is killed, however slow or quick the host
+LONG = {"finetune.steps": 20_000, "finetune.patience": 0, "run.time_limit": "99h"}
 
 
 def job(folder):
@@ -72,7 +74,7 @@ def test_torchrun_builds_one_bundle_with_all_its_processes(tmp_path):
 
 def test_a_follower_that_dies_ends_the_build_with_one_clear_line(tmp_path):
     names = job(tmp_path)
-    names["settings"] |= {"finetune.steps": 20_000, "finetune.patience": 0}
+    names["settings"] |= LONG
     port = free_port()
     first, second = started(names, 0, port), started(names, 1, port)
     try:
@@ -90,7 +92,7 @@ def test_a_follower_that_dies_ends_the_build_with_one_clear_line(tmp_path):
 
 def test_followers_end_with_the_build_that_they_follow(tmp_path):
     names = job(tmp_path)
-    names["settings"] |= {"finetune.steps": 20_000, "finetune.patience": 0}
+    names["settings"] |= LONG
     port = free_port()
     first, second = started(names, 0, port), started(names, 1, port)
     try:
