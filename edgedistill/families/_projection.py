@@ -2,8 +2,9 @@
 
 With P (hidden x narrower, orthonormal columns) the stream x becomes z = P'x: tables become E P,
 matrices that read the stream W P, those that write it P'W, vectors P'b (as SliceGPT does for
-networks without centring; Ashkboos et al., 2024). P comes from the weights alone: the eigenvectors
-of the sum of W'W over all tables, readers and writers, each of them at the same weight.
+networks without centring; Ashkboos et al., 2024). P holds the principal components of the table of
+embeddings (weighing its rows by how often they are used gained nothing, by trial); where there is
+no such table, those of all that reads or writes the stream together, each at the same weight.
 
 LayerNorm is not a rotation's friend. Its centring is kept exactly: the direction of the mean is in
 the span of P, and P is turned so that it is the mean of z too. Its scale g is not: P'diag(g)P is
@@ -16,7 +17,7 @@ head's first layer, since what stands behind them is no linear map.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from edgedistill.families import _width
@@ -28,11 +29,22 @@ Pairs = Mapping[str, tuple[Any, Any]]  # the teacher's name of a tensor: the tea
 class Projection:
     """What narrows the tensors of one teacher to those of one student."""
 
-    def __init__(self, pairs: Pairs, stack: str, teacher: Shape, student: Shape) -> None:
+    def __init__(
+        self, pairs: Pairs, stack: str, teacher: Shape, student: Shape, *, table: str | None = None
+    ) -> None:
         self._stack, self._teacher = stack, teacher
         self._pooled = _pooled(pairs, stack, teacher)
         self._kept = _width.keep(pairs, stack, teacher, student)
-        self._basis, part = _basis(pairs, stack, teacher, student, self._pooled)
+        self._basis, part = _basis(
+            {
+                (name, axis): ours
+                for name, (ours, small) in pairs.items()
+                for axis, kind in enumerate(_width.axes(name, ours, small, stack, teacher))
+                if kind == "hidden" and ours.ndim > 1 and (name, axis) not in self._pooled
+            },
+            table,
+            student["hidden"],
+        )
         self._louder = (part * teacher["hidden"] / student["hidden"]) ** 0.5
 
     def cut(self, name: str, ours: Any, small: Any) -> Any:
@@ -87,30 +99,33 @@ def _pooled(pairs: Pairs, stack: str, teacher: Shape) -> set[tuple[str, int]]:
 
 
 def _basis(
-    pairs: Pairs, stack: str, teacher: Shape, student: Shape, pooled: Collection[tuple[str, int]]
+    along: Mapping[tuple[str, int], Any], table: str | None, narrow: int
 ) -> tuple[Any, float]:
-    """Return P, (hidden, narrower) float64, and the part that it keeps of what is written."""
+    """Return P, (hidden, narrower) float64, and the part that it keeps of what is written.
+
+    `along`: the tensors that read or write the stream, by name and the axis that runs over it.
+    """
     import torch
 
-    hidden, narrow = teacher["hidden"], student["hidden"]
-    total = torch.zeros(hidden, hidden, dtype=torch.float64)
-    written = torch.zeros_like(total)
-    for name, (ours, small) in pairs.items():
-        axes = _width.axes(name, ours, small, stack, teacher)
-        for axis, kind in enumerate(axes):
-            if kind == "hidden" and ours.ndim > 1 and (name, axis) not in pooled and ours.any():
-                each = ours.double().movedim(axis, -1).reshape(-1, hidden)
-                squared = each.T @ each / each.square().sum()
-                total += squared
-                if axis == 0 or "embedding" in name:
-                    written += squared
+    if (table, 1) in along:
+        total = written = _squared(along[table or "", 1], 1)
+    else:
+        each = {key: _squared(values, key[1]) for key, values in along.items() if values.any()}
+        total = sum(each.values())
+        written = sum(one for (n, axis), one in each.items() if axis == 0 or "embedding" in n)
+    hidden = len(total)
     mean = torch.full((hidden, 1), hidden**-0.5, dtype=torch.float64)
     across = torch.eye(hidden, dtype=torch.float64) - mean @ mean.T
     vectors = torch.linalg.eigh(across @ total @ across)[1]  # the greatest come last
-    found = torch.cat([mean, vectors[:, hidden - narrow + 1 :].flip(1)], dim=1)
-    kept = found[:, 1:]  # without the mean, which norms take away
+    kept = vectors[:, hidden - narrow + 1 :].flip(1)
     part = float((kept.T @ written @ kept).trace() / (across @ written @ across).trace())
-    return found @ _onto_the_mean(narrow), part
+    return torch.cat([mean, kept], dim=1) @ _onto_the_mean(narrow), part
+
+
+def _squared(values: Any, axis: int) -> Any:
+    """Return W'W over one axis of a tensor, (hidden, hidden) float64, at a weight of 1."""
+    each = values.double().movedim(axis, -1).flatten(0, -2)
+    return each.T @ each / each.square().sum()
 
 
 def _onto_the_mean(size: int) -> Any:

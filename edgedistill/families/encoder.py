@@ -26,7 +26,7 @@ REFUSED = {
     "albert": "its layers are one and the same, so there is nothing to leave out",
     "mobilebert": "its layers are bottlenecks of their own kind",
 }
-WIDTHS = ("select", "pca")  # how a narrower student's dimensions are found
+WIDTHS = ("family", "select", "pca")  # how a narrower student's dimensions are found
 WIDTH = ("hidden", "heads", "feed_forward")
 STAGE_NAMES = ("stage_names", "out_features", "out_indices")
 # Our name: optimum's name; then the names in a plain config.json, where optimum has none.
@@ -149,13 +149,14 @@ def shrink(
     layers: Sequence[int],
     init: str,
     seed: int,
-    width: str = "select",
+    width: str = "family",
 ) -> tuple[Any, Mapping[str, Any]]:
     """Make a student from some of the teacher's layers; its embeddings and head come along.
 
-    A narrower one keeps the dimensions, heads and neurons that carry the most weight; with `width`
-    "pca" its dimensions are the principal components of the teacher's. Facts: copied, sliced (or
-    turned) and fresh, parameters by name. `init` "random" copies nothing.
+    A narrower one keeps the heads and neurons that carry the most weight, and of the dimensions
+    either those too (`width` "select") or the principal components ("pca"; what "family" means for
+    texts, by trial, see benchmarks/README.md). Facts: copied, sliced (or turned) and fresh,
+    parameters by name. `init` "random" copies nothing.
     """
     import torch
 
@@ -175,7 +176,8 @@ def shrink(
         return student.eval(), {"copied": [], "sliced": [], "fresh": sorted(target)}
     names = {key: _source_name(key, whole, layers) for key in target}
     pairs = {name: (source[name], target[key]) for key, name in names.items() if name in source}
-    cut = _cutter(width, pairs, whole, whole_shape, shape)
+    table = _table(teacher)
+    cut = _cutter(width, pairs, whole, whole_shape, shape, table)
     facts: dict[str, list[str]] = {"copied": [], "sliced": [], "fresh": []}
     with torch.no_grad():
         for key, tensor in target.items():
@@ -192,13 +194,28 @@ def shrink(
 
 
 def _cutter(
-    width: str, pairs: _projection.Pairs, stack: str, teacher: Shape, student: Shape
+    width: str,
+    pairs: _projection.Pairs,
+    stack: str,
+    teacher: Shape,
+    student: Shape,
+    table: str | None,
 ) -> Callable[[str, Any, Any], Any]:
     """Return what narrows a tensor of the teacher's: (its name, its values, ours) -> values."""
+    if width == "family":
+        width = "pca" if "vocabulary" in teacher else "select"
     if width == "pca" and student["hidden"] < teacher["hidden"]:
-        return _projection.Projection(pairs, stack, teacher, student).cut
+        return _projection.Projection(pairs, stack, teacher, student, table=table).cut
     kept = _width.keep(pairs, stack, teacher, student)
     return partial(_width.cut, stack=stack, teacher=teacher, kept=kept)
+
+
+def _table(model: Any) -> str | None:
+    """Return the name of a model's table of embeddings; None for images."""
+    table = getattr(model.get_input_embeddings(), "weight", None)
+    if "vocabulary" not in _shape_of(model):
+        return None
+    return next((name for name, each in model.named_parameters() if each is table), None)
 
 
 def fold(model: Any, kept: Sequence[int]) -> None:

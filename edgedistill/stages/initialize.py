@@ -34,9 +34,10 @@ class Settings:
         "teacher", "weights from the teacher's layers, or none", choices=("teacher", "random")
     )
     width: str = setting(
-        "select",
-        "a narrower student's dimensions: the teacher's weightiest, or principal components",
-        choices=("select", "pca"),
+        "family",
+        "a narrower student's dimensions: the teacher's weightiest (select), its principal "
+        "components (pca), or as its family does best",
+        choices=("family", "select", "pca"),
     )
     labels: tuple[str, ...] = setting((), "the labels, in the order of the model's outputs")
     seed: int = setting(0, "of weights that are not the teacher's", low=0)
@@ -86,11 +87,11 @@ def run(
     if folded is not None:
         theirs.fold(teacher, np.load(folded / "kept.npy").tolist())
     _same_vocabulary(shape, theirs.shape(teacher.config.to_dict()))
-    how = {"layers": layers, "init": settings.init, "seed": settings.seed}
+    how: dict[str, Any] = {"layers": layers, "init": settings.init, "seed": settings.seed}
     if hasattr(family, "WIDTHS"):
         how["width"] = settings.width
-    elif settings.width != "select":
-        raise JobError(f"initialize.width: {settings.family} students know 'select' alone")
+    elif settings.width != "family":
+        raise JobError(f"initialize.width: {settings.family} students have one way alone: 'family'")
     student, told = family.shrink(teacher, shape, **how)
     weights.save(student, out, beside=folder, labels=settings.labels or None)
     if folded is not None:

@@ -242,7 +242,8 @@ def test_a_narrower_student_is_slices_of_the_teacher(tmp_path, kind):
     teacher = loaded(folder, kind)
     shape = encoder.parse("2x16", encoder.shape(weights.config_of(folder)))
     assert (shape["hidden"], shape["heads"], shape["feed_forward"]) == (16, 2, 32)
-    student, facts = encoder.shrink(teacher, shape, layers=[0, 2], init="teacher", seed=0)
+    how = {"layers": [0, 2], "init": "teacher", "seed": 0}
+    student, facts = encoder.shrink(teacher, shape, width="select", **how)
     assert facts["sliced"] and not facts["fresh"]
     assert encoder.shape(student.config.to_dict()) == shape
     for name, tensor in student.state_dict().items():  # every value is one of the teacher's
@@ -262,7 +263,8 @@ def test_the_same_dimensions_are_kept_all_through_the_model(tmp_path):
             if name.endswith("LayerNorm.weight"):
                 parameter.copy_(torch.arange(32.0))
     shape = encoder.parse("2x16", encoder.shape(weights.config_of(tmp_path)))
-    student, _ = encoder.shrink(teacher, shape, layers=[0, 1], init="teacher", seed=0)
+    how = {"layers": [0, 1], "init": "teacher", "seed": 0}
+    student, _ = encoder.shrink(teacher, shape, width="select", **how)
     norms = [p for n, p in student.named_parameters() if n.endswith("LayerNorm.weight")]
     kept = norms[0].long()
     assert len(norms) == 5 and all(torch.equal(norm.long(), kept) for norm in norms)
@@ -336,8 +338,8 @@ def test_a_projection_keeps_a_stream_that_lies_in_fewer_dimensions(tmp_path, mon
     made = []
 
     class Spied(_projection.Projection):
-        def __init__(self, *told):
-            super().__init__(*told)
+        def __init__(self, *told, **table):
+            super().__init__(*told, **table)
             made.append(self._basis.float())
 
     monkeypatch.setattr(_projection, "Projection", Spied)
@@ -360,5 +362,16 @@ def test_width_is_refused_where_a_family_knows_but_one_way(tmp_path):
     tiny.model(tmp_path / "teacher", "resnet")
     told = {"task": "image-classification", "family": "resnet", "width": "pca"}
     made = settings.coerce(initialize.Settings, told, "")
-    with pytest.raises(JobError, match="resnet students know 'select' alone"):
+    with pytest.raises(JobError, match="resnet students have one way alone: 'family'"):
         initialize.run({"teacher.0": tmp_path / "teacher"}, made, tmp_path / "out", silent)
+
+
+@pytest.mark.parametrize(("kind", "way"), [("bert", "pca"), ("vit", "select")])
+def test_the_family_projects_texts_and_selects_for_images(tmp_path, kind, way):
+    folder = tiny.model(tmp_path, kind)
+    teacher = loaded(folder, kind)
+    shape = encoder.parse("2x16", encoder.shape(weights.config_of(folder)))
+    how = {"layers": [0, 1], "init": "teacher", "seed": 0}
+    made = [encoder.shrink(teacher, shape, **how, **more)[0] for more in ({}, {"width": way})]
+    for one, other in zip(*(each.state_dict().values() for each in made), strict=True):
+        assert torch.equal(one, other)
