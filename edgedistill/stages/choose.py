@@ -1,7 +1,9 @@
 """Choose: which of several starts a student is trained from, by a short training of each.
 
 Bottom layers or evenly spread ones both win somewhere (sentence-transformers, TextBrewer, 2020), so
-a few hundred steps decide instead of habit. What is written is the winner's untrained start.
+a few hundred steps decide instead of habit. What is written is the winner's untrained start. On
+CLINC150, 2 of 6 layers, after 120 steps (after 480): 0, 1 88.6 (93.7); 0, 3 90.7; 0, 5 92.7 (95.0);
+4, 5 91.7; 16 seconds of one thread each.
 """
 
 from __future__ import annotations
