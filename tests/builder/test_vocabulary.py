@@ -48,7 +48,7 @@ def test_the_bundle_has_the_smaller_vocabulary_and_holds(built):
     names, record, _ = built
     jsonschema.validate(record, report.schema())
     out = Path(names["out"])
-    assert record["chosen"] == "student 1x32v120 int8"
+    assert record["chosen"].startswith("student 1x32v120")  # int8 may cost too much of so little
     assert len(json.loads((out / "tokenizer.json").read_text())["model"]["vocab"]) == 120
     assert bundle.verify(out).golden.rows > 0
     rows = {row["name"]: row for row in record["rows"]}
