@@ -125,7 +125,7 @@ def test_the_wheel_works_outside_the_checkout(wheel, small, tmp_path):
     listed = {line.split()[0] for line in say("targets").splitlines()}
     assert listed == set(plugins.names("targets"))
     assert "--on-device" in say("bench", "--help")
-    assert "known: starter, text" in say("bench", "no-such-suite", code=2)
+    assert "known: images, starter, text" in say("bench", "no-such-suite", code=2)
     assert "known: logits" in say("plan", "--target", "phone", "--recipe", "zzz", code=2)
     assert "distill" in say("plan", "--target", "mobile")
     names = small.job(tmp_path / "job")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import from_os_error
+from edgedistill.errors import UsageError, from_os_error
 from edgedistill.store import seal
 
 RESUME = ".resume"
@@ -43,8 +43,12 @@ class Shelf:
         return self.root / "locks"
 
     def ready(self) -> None:
-        """Make the store's own folders, for its user alone."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the store's own folders, for its user alone. Raises `UsageError` for a file."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            wrong = next(one for one in (self.root, *self.root.parents) if one.exists())
+            raise UsageError(f"the store '{self.root}': '{wrong}' is no folder") from None
         for name in ("v1", "work", "locks"):
             (self.root / name).mkdir(mode=0o700, exist_ok=True)
 
