@@ -47,12 +47,11 @@ def imported():
 
 
 def test_each_dependency_is_imported_and_each_import_is_a_dependency():
-    needed, extras = dependencies()
+    needed, _ = dependencies()
     names = {IMPORTED_AS.get(name, name) for name in needed}
     assert names <= imported(), "a dependency that nothing imports"
-    optional = {IMPORTED_AS.get(name, name) for name in floors(extras["data"])}
     brought = {"huggingface_hub"}  # by transformers; a device has no use for it
-    assert imported() <= names | optional | brought
+    assert imported() <= names | brought
 
 
 def test_a_device_needs_a_part_of_it_with_an_older_runtime():
@@ -74,7 +73,7 @@ def test_the_known_good_set_is_above_the_floors():
         line.split("==") for line in (HOUSE / "constraints.txt").read_text().split() if line
     )
     held = {name.lower().replace("_", "-"): version for name, version in held.items()}
-    known = {**needed, **floors(extras["test"]), **floors(extras["data"])}
+    known = {**needed, **floors(extras["test"])}
     for name, floor in known.items():
         found, least = (
             [int(part) for part in re.findall(r"\d+", text)] for text in (held[name], floor)
@@ -126,7 +125,7 @@ def test_the_wheel_works_outside_the_checkout(wheel, small, tmp_path):
     assert listed == set(plugins.names("targets"))
     assert "--on-device" in say("bench", "--help")
     assert "known: images, starter, text" in say("bench", "no-such-suite", code=2)
-    assert "known: logits" in say("plan", "--target", "phone", "--recipe", "zzz", code=2)
+    assert ", logits, " in say("plan", "--target", "phone", "--recipe", "zzz", code=2)
     assert "distill" in say("plan", "--target", "mobile")
     names = small.job(tmp_path / "job")
     assert "student 1x32" in say(*small.command(names, "plan")[3:])

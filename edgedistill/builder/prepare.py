@@ -455,8 +455,10 @@ class _About:
             yield "", f"{text}, its logits averaged with the others'"
         length, cut = teacher.encoder.get("max_length"), self.cut
         if length:
-            share = f", which cuts {100 * cut['train']:.1f} % of the training rows"
-            yield "", f"max_length {length}{share if 'train' in cut else ''}"
+            share = ""
+            if "train" in cut:  # not where the user has named it
+                share = f", which cuts {100 * cut['train']:.1f} % of the training rows"
+            yield "", f"max_length {length}{share}"
             for name in (name for name in BESIDE if cut.get(name, 0) > MUCH_CUT):
                 told = f"it cuts {100 * cut[name]:.1f} % of the {name.replace('_', ' ')} rows"
                 yield "", f"{told}: --set task.max_length={2 * length} would cut fewer"

@@ -67,7 +67,7 @@ def bench(what: tuple[str, ...], as_json: bool, **flags: Any) -> None:
 
     pair = flags.pop("compare", None)
     if bool(pair) == bool(what):
-        raise UsageError("bench takes a suite, bundles or .onnx files, or --compare A B alone")
+        raise UsageError("bench takes SUITE, or BUNDLE and FILE.onnx ..., or --compare A B alone")
     if pair:
         lines = benches.compare(*pair)
         _lines([json.dumps({"lines": lines})] if as_json else lines)
