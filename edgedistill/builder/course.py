@@ -31,6 +31,7 @@ class Course:
     started: float = field(default_factory=time.monotonic)
     about: Mapping[str, str] = field(default_factory=dict)  # what a step is for, by its key
     made: dict[str, Artifact] = field(default_factory=dict)  # what this build used, by key
+    _told: set[str] = field(default_factory=set)  # keys of steps that were said to be there
 
     def run(self, *steps: Step | Source | None) -> None:
         """Make the steps and all that they need, unless they lie in the store."""
@@ -44,8 +45,13 @@ class Course:
         return self.runner.estimate(step, self._named) or 0.0
 
     def _named(self, event: Mapping[str, Any]) -> None:
-        """Pass an event on, with what its step is for."""
-        about = self.about.get(event.get("key", ""))
+        """Pass an event on, with what its step is for; that a step is there is told once."""
+        key = event.get("key", "")
+        if event["kind"] == "end":
+            if event["cached"] and key in self._told:
+                return
+            self._told.add(key)
+        about = self.about.get(key)
         self.progress({**event, "about": about} if about else event)
 
     def folder(self, thing: Step | Source) -> Path:

@@ -78,6 +78,13 @@ def test_the_second_build_runs_no_stage_and_gives_the_same_bytes(built):
     assert small.payload(Path(names["out"])) == before
 
 
+def test_verbosely_each_step_that_is_there_is_told_once(built):
+    names, record, _ = built
+    told = small.run(small.command(names, "build", "-v")).stderr.splitlines()
+    there = [line.split()[-1] for line in told if "in the store" in line]
+    assert len(there) == len(set(there)) == len(record["steps"])
+
+
 def test_plan_runs_nothing_and_knows_what_is_there(built):
     names, record, _ = built
     done = small.run(small.command(names, "plan", "--json"))
