@@ -16,6 +16,7 @@ from edgedistill.records import Progress
 from edgedistill.store import Store, keys, locks
 
 RECORDS = ("artifact.json", "source.json")
+SHOWN = 8  # keys that an error names
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def _only(every: list[Entry], key: str, store: Store) -> Entry:
         some = ", ".join(f"{entry.stage} {entry.key[:12]}" for entry in whole[:3])
         raise UsageError(f"'{key}' is the beginning of {len(whole)} keys: {some}")
     hint = nearest(key, [entry.key[: max(len(key), 8)] for entry in every])
+    if hint.startswith("known: ") and len(every) > SHOWN:
+        hint = f"it has {len(every)}: edgedistill store list"
     raise UsageError(f"no entry '{key}' in the store '{store.root}': {hint}")
 
 

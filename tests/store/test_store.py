@@ -477,7 +477,7 @@ def filled(store: Store) -> list[Step]:
     return [first, last]
 
 
-def test_list_and_show(store: Store) -> None:
+def test_list_and_show(store: Store, monkeypatch) -> None:
     first, last = filled(store)
     listed = {entry.key: entry for entry in inventory.entries(store)}
     assert set(listed) == {HASH, keys.key(first), keys.key(last)}
@@ -485,7 +485,10 @@ def test_list_and_show(store: Store) -> None:
     assert all(entry.state == "whole" and entry.bytes > 0 for entry in listed.values())
     entry, record = inventory.show(store, keys.key(last)[:10])
     assert entry.key == keys.key(last) and record["facts"]["total"] == 8
-    with pytest.raises(UsageError, match="no entry"):
+    with pytest.raises(UsageError, match="no entry 'zz' .*known: "):
+        inventory.show(store, "zz")
+    monkeypatch.setattr(inventory, "SHOWN", 2)
+    with pytest.raises(UsageError, match="it has 3: edgedistill store list"):
         inventory.show(store, "zz")
 
 
