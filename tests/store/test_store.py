@@ -485,7 +485,7 @@ def test_list_and_show(store: Store, monkeypatch) -> None:
     assert all(entry.state == "whole" and entry.bytes > 0 for entry in listed.values())
     entry, record = inventory.show(store, keys.key(last)[:10])
     assert entry.key == keys.key(last) and record["facts"]["total"] == 8
-    with pytest.raises(UsageError, match="no entry 'zz' .*known: "):
+    with pytest.raises(UsageError, match=r"no entry 'zz' .*known: "):
         inventory.show(store, "zz")
     monkeypatch.setattr(inventory, "SHOWN", 2)
     with pytest.raises(UsageError, match="it has 3: edgedistill store list"):
