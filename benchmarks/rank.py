@@ -5,7 +5,9 @@
 
 One line a combination: scores on validation and test (accuracy of the int8 file, points), its
 control's (the same on labels alone) with --control, and the minutes of training. Rank by
-validation; the test column is for the report. Everything lies in the store: a second run of the
+validation; the test column is for the report. "from T" is how far the answers on validation are
+from the teacher's (mean KL divergence, thousandths of a nat): two trainings that differ by chance
+alone differ less in it than in their scores. Everything lies in the store: a second run of the
 same command trains nothing.
 """
 
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+import numpy as np
 
 from edgedistill import job as jobs
 from edgedistill import planner, plugins
@@ -28,8 +31,8 @@ from edgedistill.records import Artifact, Candidate, Source, Step
 from edgedistill.store import keys
 from edgedistill.store.runner import Runner
 
-COLUMNS = ("student", "recipe", "varied", "seed", "role", "validation", "test", "gap", "steps",
-           "minutes", "MB")  # fmt: skip
+COLUMNS = ("student", "recipe", "varied", "seed", "role", "validation", "from T", "test", "gap",
+           "steps", "minutes", "MB")  # fmt: skip
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -77,24 +80,23 @@ def _combination(
     opened = open_job(job)
     prepared = prepare(job, opened.target, opened.store)
     plan = planner.propose(job, opened.target, prepared.facts)
-    roles = {"candidate": "student", "control": "control"} if told["control"] else {
-        "candidate": "student"
-    }  # fmt: skip
+    roles = {"candidate": "student"} | ({"control": "control"} if told["control"] else {})
+    teacher = next(row for row in plan.rows() if row.role == "baseline")
     with Runner(opened.store.root, threads=prepared.facts.host.threads) as runner:
         for row in plan.rows():
             if row.role in roles and row.scheme != "none" and row.training is not None:
-                yield _row(row, runner, student, recipe, vary, seed, roles[row.role])
+                named = {
+                    "student": student,
+                    "recipe": recipe,
+                    "varied": vary,
+                    "seed": seed,
+                    "role": roles[row.role],
+                }
+                yield named | _row(row, teacher, runner)
 
 
-def _row(
-    row: Candidate,
-    runner: Runner,
-    student: str,
-    recipe: str,
-    vary: str,
-    seed: int,
-    role: str,
-) -> dict[str, Any]:
+def _row(row: Candidate, teacher: Candidate, runner: Runner) -> dict[str, Any]:
+    """Make what a row needs, and return what it measured."""
     assert row.training is not None
     began = time.monotonic()
     runner.run([row.validation, row.test], _quiet)
@@ -105,12 +107,8 @@ def _row(
     facts = training.facts
     gap = facts.get("train_score")
     return {
-        "student": student,
-        "recipe": recipe,
-        "varied": vary,
-        "seed": seed,
-        "role": role,
         "validation": round(validation, 2),
+        "from T": round(_distance(runner, row.validation, teacher.validation), 1),
         "test": round(_score(runner, row.test), 2),
         "gap": round(gap - facts["best"]["score"], 2) if gap is not None else None,
         "steps": facts["steps"],
@@ -133,6 +131,20 @@ def _score(runner: Runner, step: Step) -> float:
     return float(task.score(sums, task.METRICS[0]))
 
 
+def _distance(runner: Runner, step: Step, teacher: Step) -> float:
+    """Return the mean KL divergence of the teacher's answers from a student's, in thousandths."""
+    ours, theirs = (
+        _log_softmax(arrays.Arrays(_artifact(runner, each).path).stacked("logits"))
+        for each in (step, teacher)
+    )
+    return float(1000 * (np.exp(theirs) * (theirs - ours)).sum(axis=-1).mean())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
 def _task(step: Step) -> str:
     rows = step.inputs["rows.0"]
     assert isinstance(rows, Step)
@@ -144,7 +156,7 @@ def _quiet(event: Any) -> None:
 
 
 def _line(cells: Any) -> str:
-    widths = (12, 10, 30, 4, 8, 10, 6, 6, 6, 7, 5)
+    widths = (12, 10, 30, 4, 8, 10, 6, 6, 6, 6, 7, 5)
     return "  ".join(
         f"{'-' if c is None else c!s:<{w}}" for c, w in zip(cells, widths, strict=True)
     )
