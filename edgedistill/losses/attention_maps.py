@@ -32,11 +32,6 @@ def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Map
     return _layers.named("attention", settings.map, student_shape, teacher_shape, place)
 
 
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
-
-
 def loss(
     student: Mapping[str, Any],
     teacher: Mapping[str, Any],

@@ -7,11 +7,10 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.records import Shape
 from edgedistill.settings import setting
 
 READS_TEACHER = True
@@ -28,16 +27,6 @@ class Settings:
     temperature: float = setting(4.0, "flattens both answers", low=0.05, high=100)
     rows: float = setting(1.0, "weight of each row's correlation over the labels (beta)", low=0)
     labels: float = setting(1.0, "weight of each label's correlation over the rows (gamma)", low=0)
-
-
-def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Sequence[str]:
-    """Name what is read of both models."""
-    return ("logits",)
-
-
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
 
 
 def loss(

@@ -7,11 +7,10 @@ labels. With target 1 and others (1 - p_target) it would be soft labels again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.records import Shape
 from edgedistill.settings import setting
 
 READS_TEACHER = True
@@ -26,16 +25,6 @@ class Settings:
     temperature: float = setting(4.0, "flattens both answers", low=0.05, high=100)
     target: float = setting(1.0, "weight of the target against the rest (alpha)", low=0)
     others: float = setting(8.0, "weight of what is said among the rest (beta)", low=0)
-
-
-def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Sequence[str]:
-    """Name what is read of both models."""
-    return ("logits",)
-
-
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
 
 
 def loss(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.records import Shape
 from edgedistill.settings import setting
 
 READS_TEACHER = False
@@ -19,16 +18,6 @@ class Settings:
     """The settings of this loss."""
 
     smoothing: float = setting(0.0, "of the truth, spread evenly over all labels", low=0, high=1)
-
-
-def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Sequence[str]:
-    """Name what is read of the student."""
-    return ("logits",)
-
-
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
 
 
 def loss(

@@ -6,11 +6,9 @@ at a high temperature, times the number of labels (Hinton, Vinyals and Dean, 201
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from edgedistill.records import Shape
 
 READS_TEACHER = True
 NEEDS_TRUTH = False
@@ -20,16 +18,6 @@ DIMENSIONS = ()
 @dataclass(frozen=True)
 class Settings:
     """The settings of this loss: none."""
-
-
-def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Sequence[str]:
-    """Name what is read of both models."""
-    return ("logits",)
-
-
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
 
 
 def loss(

@@ -46,11 +46,6 @@ def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Map
     return {f"{kind}.{ours}": f"{kind}.{theirs % depth}" for kind in settings.of}
 
 
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
-
-
 def loss(
     student: Mapping[str, Any],
     teacher: Mapping[str, Any],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.records import Shape
 from edgedistill.settings import setting
 
 READS_TEACHER = True
@@ -19,16 +18,6 @@ class Settings:
     """The settings of this loss."""
 
     temperature: float = setting(4.0, "flattens both answers", low=0.05, high=100)
-
-
-def needs(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> Sequence[str]:
-    """Name what is read of both models."""
-    return ("logits",)
-
-
-def build(settings: Settings, student_shape: Shape, teacher_shape: Shape) -> None:
-    """Learn nothing."""
-    return None
 
 
 def loss(

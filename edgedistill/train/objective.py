@@ -37,7 +37,7 @@ class Told:
 
     def needs(self, temperature: float, student: Shape, teacher: Shape) -> dict[str, str]:
         """Name what is read of the student -> of the teacher. Raises `JobError`."""
-        return _pairs(self.plugin.needs(self.own(temperature), student, teacher))
+        return reads(self.plugin, self.own(temperature), student, teacher)
 
     @property
     def inside(self) -> bool:
@@ -143,6 +143,19 @@ def weighed(found: Sequence[Told], alpha: float) -> tuple[Told, ...]:
     return kept
 
 
+def reads(plugin: Any, own: Any, student: Shape, teacher: Shape) -> dict[str, str]:
+    """Return what a loss reads: the student's name -> the teacher's. Raises `JobError`."""
+    if not hasattr(plugin, "needs"):
+        return {"logits": "logits"}
+    named = plugin.needs(own, student, teacher)
+    return dict(named) if isinstance(named, Mapping) else {name: name for name in named}
+
+
+def learns(plugin: Any, own: Any, student: Shape, teacher: Shape) -> Any:
+    """Return what a loss learns (a torch Module), or None."""
+    return plugin.build(own, student, teacher) if hasattr(plugin, "build") else None
+
+
 def needs(found: Sequence[Term], *, of_teacher: bool = False) -> tuple[str, ...]:
     """Name all that is read of the student, or of the teacher."""
     if of_teacher:
@@ -172,17 +185,13 @@ def total(
     return sum(parts[1:], parts[0])
 
 
-def _pairs(needs: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    return dict(needs) if isinstance(needs, Mapping) else {name: name for name in needs}
-
-
 def _drawn(plugin: Any, own: Any, student: Shape, teacher: Shape, seed: int) -> Any:
     """Return what a loss learns, from the seed alone."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return plugin.build(own, student, teacher)
+        return learns(plugin, own, student, teacher)
 
 
 def _ends(weight: Any, where: str) -> tuple[float, float, float]:

@@ -55,7 +55,7 @@ def needed(loss, student=SHAPE):
 
 
 def value(loss, told, ours, theirs, batch):
-    return loss.loss(ours, theirs, batch, told, loss.build(told, SHAPE, SHAPE))
+    return loss.loss(ours, theirs, batch, told, objective.learns(loss, told, SHAPE, SHAPE))
 
 
 @pytest.fixture(params=NAMES)
@@ -76,7 +76,7 @@ def test_settings_are_declared_with_a_line_each(loss):
 def test_flags_and_docstrings_are_there(loss):
     assert isinstance(loss.READS_TEACHER, bool) and isinstance(loss.NEEDS_TRUTH, bool)
     assert loss.__doc__ and loss.loss.__doc__
-    assert all(name for name in loss.needs(loss.Settings(), SHAPE, SHAPE))
+    assert all(name for name in objective.reads(loss, loss.Settings(), SHAPE, SHAPE))
 
 
 @pytest.mark.parametrize("shape", [SHAPE, NARROW])
@@ -84,7 +84,7 @@ def test_it_is_a_scalar_with_a_gradient(loss, shape):
     """Of a student as wide as the teacher and of a narrower one with fewer layers and heads."""
     told, ours, theirs, batch = needed(loss, shape)
     ours = {name: tensor.requires_grad_() for name, tensor in ours.items()}
-    learned = loss.build(told, shape, SHAPE)
+    learned = objective.learns(loss, told, shape, SHAPE)
     found = loss.loss(ours, theirs, batch, told, learned)
     assert found.ndim == 0 and found.isfinite() and found.dtype == torch.float32
     found.backward()
@@ -98,7 +98,7 @@ def test_it_is_a_scalar_with_a_gradient(loss, shape):
 def test_half_precision_is_no_trouble(loss):
     told, ours, theirs, batch = needed(loss, NARROW)
     halves = [{name: each.bfloat16() for name, each in one.items()} for one in (ours, theirs)]
-    learned = loss.build(told, NARROW, SHAPE)
+    learned = objective.learns(loss, told, NARROW, SHAPE)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = loss.loss(*halves, batch, told, learned)
     assert found.dtype == torch.float32
@@ -112,7 +112,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_lose(loss):
         return
     told, ours, theirs, batch = needed(loss)
     ours = {name: each.clone().requires_grad_() for name, each in theirs.items()}
-    assert loss.build(told, SHAPE, SHAPE) is None, "equal widths need no projection"
+    assert objective.learns(loss, told, SHAPE, SHAPE) is None, "equal widths need no projection"
     found = value(loss, told, ours, theirs, batch)
     found.backward()
     assert found.item() == pytest.approx(0, abs=1e-4)
@@ -122,7 +122,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_lose(loss):
 def test_padding_never_counts(loss):
     """Two tokens more that the mask shuts out change nothing, whatever stands there."""
     told, ours, theirs, batch = needed(loss, NARROW)
-    learned = loss.build(told, NARROW, SHAPE)
+    learned = objective.learns(loss, told, NARROW, SHAPE)
     once = loss.loss(ours, theirs, batch, told, learned)
     mask = torch.cat([batch["attention_mask"], torch.zeros(ROWS, 2, dtype=torch.int64)], dim=1)
 
@@ -208,7 +208,7 @@ def test_the_objective_takes_it(loss):
 def test_what_it_reads_of_a_shape_is_declared(loss):
     """A model without those dimensions has nothing to read; one with them alone will do."""
     assert set(loss.DIMENSIONS) <= set(SHAPE)
-    inside = any(name != "logits" for name in loss.needs(loss.Settings(), SHAPE, SHAPE))
+    inside = any(name != "logits" for name in objective.reads(loss, loss.Settings(), SHAPE, SHAPE))
     assert bool(loss.DIMENSIONS) == inside
     told = objective.Told("it", loss, {}, 1.0, 1.0)
     assert told.lacks(SHAPE, SHAPE) == () and told.lacks(SHAPE, {}) == loss.DIMENSIONS
