@@ -23,13 +23,19 @@ class Commands(click.Group):
 
 
 def pairs(values: tuple[str, ...], flag: str) -> dict[str, str]:
-    """Split NAME=VALUE texts. Raises `UsageError` for one without a name or a value."""
-    made = {}
+    """Split NAME=VALUE texts.
+
+    Raises `UsageError` for one without a name or a value, and for a name with two values.
+    """
+    made: dict[str, str] = {}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise UsageError(f"{flag} '{text}': expected NAME=VALUE")
-        made[name.strip()] = value.strip()
+        name, value = name.strip(), value.strip()
+        if made.get(name, value) != value:
+            raise UsageError(f"{flag} {name} is given twice: {made[name]} and {value}")
+        made[name] = value
     return made
 
 

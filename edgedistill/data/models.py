@@ -225,7 +225,8 @@ def _outputs(
     classifies = not kinds or any(part in str(kinds[0]) for part in CLASSIFIERS)
     head = next((weights.tensors[each] for each in HEADS if each in weights.tensors), None)
     if not classifies:
-        return None, []
+        other = f"'{name}' says {kinds[0]}: that head is left out, it gets one for labels first"
+        return None, [other] if head is not None else []
     if head is None:
         if not kinds:
             return None, []

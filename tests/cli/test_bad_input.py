@@ -92,6 +92,8 @@ def refused(command, job, tmp_path):
         ("--limit size_mb=small", "size_mb"),
         ("--limit max_drop_points=101", "max_drop_points"),
         ("--limit size_mb=nan", "size_mb"),
+        ("--limit size_mb=4 --limit size_mb=5", "size_mb is given twice: 4 and 5"),
+        ("--set run.seed=1 --set run.seed=2", "run.seed is given twice: 1 and 2"),
         ("--modell x", "--model"),
         ("--seed soon", "run.seed: expected a whole number"),
         ("--threads 0", "run.threads: 0 is out of range"),

@@ -126,6 +126,14 @@ def test_other_heads_are_no_head(kind, tmp_path):
     assert models.labels(found, ["b", "a", "b"]) == ["a", "b"]
 
 
+def test_a_head_for_another_question_is_named(tmp_path):
+    bert("BertForTokenClassification").save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    found = models.read(tmp_path)
+    assert not found.has_head
+    assert "BertForTokenClassification: that head is left out" in found.warnings[0]
+
+
 def test_a_head_that_is_said_but_not_there(tmp_path):
     bert("BertModel").save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
