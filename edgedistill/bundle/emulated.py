@@ -27,6 +27,7 @@ class Emulated:
 
     bundle: str
     cpu: str  # as qemu spells it
+    instructions: str  # the int8 instruction set found there: "arm64+dotprod"
     of: str  # "test rows of NAME", or "golden vectors"
     rows: int
     score: float | None  # there, in points; None for golden vectors, which have no truth
@@ -37,7 +38,7 @@ class Emulated:
 
     def lines(self) -> Iterator[str]:
         """Tell it to people."""
-        yield f"{self.cpu}  {self.rows:,} {printable(self.of)}, by emulation"
+        yield f"{self.cpu} ({self.instructions})  {self.rows:,} {printable(self.of)}, by emulation"
         if self.score is not None:
             yield f"score     {self.score:.1f} there, {self.score_here:.1f} here"
         yield (
@@ -74,6 +75,7 @@ def eval_as(
     return Emulated(
         bundle=bundle.folder.resolve().name,
         cpu=found.name,
+        instructions=found.instructions,
         of=of,
         rows=len(examples),
         score=_score(bundle, there, truth),

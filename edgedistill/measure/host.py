@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,16 @@ from edgedistill.measure import probe
 from edgedistill.records import Progress
 
 PACKAGES = ("edgedistill", "onnxruntime", "numpy", "tokenizers", "onnx", "torch", "transformers")
+FLAGS = {  # as numpy names features: as Linux names flags
+    "AVX2": "avx2",
+    "FMA3": "fma",
+    "AVX512F": "avx512f",
+    "AVX512BW": "avx512bw",
+    "AVX512DQ": "avx512dq",
+    "AVX512VL": "avx512vl",
+    "AVX512VNNI": "avx512_vnni",
+    "ASIMDDP": "asimddp",
+}
 
 
 @cache
@@ -55,17 +65,12 @@ def _flags_of_numpy() -> frozenset[str]:
         from numpy._core._multiarray_umath import __cpu_features__ as found
     except ImportError:
         return frozenset()
-    spelled = {
-        "AVX2": "avx2",
-        "FMA3": "fma",
-        "AVX512F": "avx512f",
-        "AVX512BW": "avx512bw",
-        "AVX512DQ": "avx512dq",
-        "AVX512VL": "avx512vl",
-        "AVX512VNNI": "avx512_vnni",
-        "ASIMDDP": "asimddp",
-    }
-    return frozenset(flag for name, flag in spelled.items() if found.get(name))
+    return spelled(name for name, there in found.items() if there)
+
+
+def spelled(features: Iterable[str]) -> frozenset[str]:
+    """Spell the features that numpy found as Linux' /proc/cpuinfo does, those that count here."""
+    return frozenset(FLAGS[name] for name in features if name in FLAGS)
 
 
 def versions() -> dict[str, str]:
