@@ -23,12 +23,16 @@ from edgedistill.settings import coerce, names, plain, setting
 class ModelSpec:
     """The teacher (the first of several): where it is, and whether it still needs its head."""
 
-    path: Any = setting(None, "folder, hub id, or a live model")
+    path: Any = setting(None, "folder, hub id, an .onnx file, or a live model")
     revision: str | None = setting(None, "of a hub id")
     finetune: str = setting(
         "auto", "train a head first: when it has none", choices=("auto", "never", "always")
     )
     teachers: tuple[str, ...] = setting((), "teachers beside it: folders, hub ids")
+    encoder: str | None = setting(
+        None, "of an .onnx: folder of its tokenizer.json or image settings, and of its labels"
+    )
+    inputs: Mapping = setting({}, "of an .onnx: its own name of an input, by ours (input_ids, ...)")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,19 @@ class Source:
     facts: Mapping[str, Any] = field(compare=False, default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is known of an .onnx that the user brought in a model's place."""
+
+    inputs: Mapping[str, str]  # the graph's own name of each input, by ours
+    output: str  # its own name of the output that answers
+    operators: Mapping[str, int]
+    convolutional: bool
+    precision: str  # "fp32" | "fp16" | "int8", as it came
+    channels_last: bool = False
+    batch: int = 0  # rows that it takes in a run; 0: any number
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """A stage with complete settings and its inputs; what goes in decides its key."""

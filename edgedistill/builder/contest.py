@@ -91,11 +91,11 @@ def _known(known: Mapping[str, Any], everyone: list[Entry]) -> Shortlist:
 
 
 def _teachers(course: Course) -> tuple[tuple[Candidate, ...], Stopped]:
-    """Return the rows of the quantized teacher that the target's runtime can run."""
+    """Return the rows of the quantized teacher (or .onnx) that the target's runtime can run."""
     made: list[Candidate] = []
     unfit: dict[str, tuple[str, str]] = {}
     for row in course.plan.candidates:
-        if row.role == "teacher_int8":
+        if row.untrained is None:
             lacks = figures.lacks(course, row, row.graph)
             if lacks:
                 unfit[row.name] = ("dropped", lacks)

@@ -256,7 +256,13 @@ def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcom
     roles = {row.name: row.role for row in course.plan.rows()}
     contenders = [
         judge.Contender(
-            name, one.row.role, one.validation, one.figures, one.row.parent, own=one.own.validation
+            name,
+            one.row.role,
+            one.validation,
+            one.figures,
+            one.row.parent,
+            own=one.own.validation,
+            ships=record.ships_itself(course, one.row),
         )
         for name, one in judged.items()
     ]

@@ -18,6 +18,8 @@ from edgedistill.data import arrays
 from edgedistill.data.rows import Rows
 from edgedistill.errors import BundleError
 from edgedistill.graph import count, operators
+from edgedistill.graph import feeds as feeds_of
+from edgedistill.graph import session as sessions
 from edgedistill.judge import confidence, evidence
 from edgedistill.judge.evidence import Evaluation
 from edgedistill.judge.unseen import UnseenWords
@@ -52,8 +54,8 @@ def lacks(course: Course, row: Candidate, graph: Step | Source) -> str | None:
         assert isinstance(parent, Step)
         operators_there = course.artifact(parent).facts.get("operators")
         scheme = plugins.find("schemes", row.scheme, allow_code=course.job.run.allow_code)
-        family = plugins.find("families", course.facts.teacher.family)
-        known = {"convolutional": family.CONVOLUTIONAL, "operators": operators_there}
+        convolutional = course.facts.teacher.convolutional
+        known = {"convolutional": convolutional, "operators": operators_there}
         for processor in course.target.processors:
             why = scheme.valid(known, course.target, processor)
             if why:
@@ -230,11 +232,14 @@ def _sample(course: Course, step: Step, graph: Step | Source) -> _Sample:
     task = plugins.find("tasks", course.facts.task, allow_code=True)
     encoder = task.open_encoder(course.folder(graph), step.settings["encoder"])
     runtime = course.target.runtime
+    told = course.artifact(graph).facts["inputs"]
+    shape = sessions.fixed_by([each["shape"] for each in told.values()])
     order = np.argsort(lengths, kind="stable")
     place = {int(index): at for at, index in enumerate(order)}
 
     def feed(mates: Sequence[Any]) -> dict[str, np.ndarray]:
-        return encoder.batch(mates, integers=runtime.integers)
+        made = feeds_of.padded(mates, encoder, integers=runtime.integers, length=shape.length)
+        return dict(made)
 
     feeds = []
     for index in sample.choose(lengths, seed=course.job.run.seed):
@@ -243,7 +248,7 @@ def _sample(course: Course, step: Step, graph: Step | Source) -> _Sample:
         feeds.append(feed([rows.row(each) for each in mates]))
     golden = encoder.encode_many(task.golden(encoder, course.facts.labels))
     longest = max(golden, key=lambda row: sum(value.size for value in row.values()))
-    folder = course.scratch / f"sample-{keys.key(step)[:16]}"
+    folder = course.scratch / f"sample-{keys.key(step)[:16]}-{shape.length}"
     if not folder.exists():
         sample.write(folder, [*feeds, feed([longest] * runtime.batch)])
     return _Sample(folder, len(feeds), feeds)

@@ -110,6 +110,7 @@ SAID: Mapping[str, Any] = {
         + (" on labels alone" if row.role == "control" else "")
     ),
     "export": lambda step, row, *_: f"{_bare(row)}{_untrained(step, row)} to ONNX",
+    "adopt": lambda step, row, facts: f"{facts.teacher.source.name} in the form of our graphs",
     "quantize": lambda step, row, *_: (
         f"{_bare(row)}{_untrained(step, row)} by {step.settings['scheme']}"
     ),

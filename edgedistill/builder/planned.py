@@ -68,6 +68,9 @@ class Planned:
             if verbose:
                 yield f"{'':<11}{json.dumps(step.settings, sort_keys=True)}"
         yield ""
+        if all(row.training is None for row in self.plan.candidates):
+            yield "nothing is trained: every row is measured, and int8 is kept where it pays"
+            return
         yield (
             "students train in the objective's order until one is eligible; "
             "the control is that of the chosen one"

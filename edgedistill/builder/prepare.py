@@ -16,8 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedistill import plugins
-from edgedistill.data import models, sources, split, starter
+from edgedistill.builder import given
+from edgedistill.data import graphs, models, sources, split, starter
 from edgedistill.errors import DataError, JobError, ModelError, nearest
 from edgedistill.families import family_of, student_family
 from edgedistill.job import Job
@@ -35,13 +38,16 @@ LOOKED_AT = 500  # training rows whose pieces are held against the table of embe
 LABELS_SHOWN = 10  # of a model that has no names for them
 
 
+Found = models.ModelFound | graphs.GraphFound
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The facts for the planner, and what people are told about them."""
 
     facts: Facts
     data: split.DataSet
-    model: models.ModelFound
+    model: Found
     metric_reason: str
     lines: tuple[tuple[str, str], ...]  # (heading, text)
     warnings: tuple[str, ...]
@@ -60,16 +66,23 @@ class Prepared:
 def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
     """Read what the job names. Raises `DataError`, `ModelError` or `JobError`."""
     refuse_code(job)
+    given.refuse(job)
     how = recipe.read(job.recipe or "logits", allow_code=job.run.allow_code)
-    data = starter.data() if job.starter else sources.read(job.data, task=job.task.name)
+    graph = _graph(job)
+    known = graph.labels or () if graph else ()
+    data = (
+        starter.data() if job.starter else sources.read(job.data, task=job.task.name, labels=known)
+    )
     task = plugins.find("tasks", data.task, allow_code=job.run.allow_code)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
         scratch = Path(folder)
-        found = _teacher(job, data.task, scratch)
+        found = (
+            _tried(graph, job, target, data, task) if graph else _teacher(job, data.task, scratch)
+        )
         labels = _labels(found, data, job.model.finetune)
         kept = found.has_head and job.model.finetune != "always"
         unnamed = kept and found.labels is None
-        found = models.named(found, labels) if kept else found
+        found = _named(found, labels) if kept else found
         _all_known(data, labels)
         metric, why = _metric(task, data, job.task.metric)
         keep = _keeper(store)
@@ -105,6 +118,7 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         *found.warnings,
         *(line for each in beside for line in each.warnings),
         *_new_heads(others, labels),
+        *(_unused(data, labels) if graph else ()),
     )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
 
@@ -135,7 +149,36 @@ def _named_code(job: Job) -> Iterator[tuple[str, str]]:
                 yield kind, text
 
 
-def _labels(found: models.ModelFound, data: split.DataSet, finetune: str) -> list[str]:
+def _graph(job: Job) -> graphs.Opened | None:
+    """Open the .onnx that a job names as its model; None where it names none."""
+    if job.starter or not graphs.is_graph(job.model.path):
+        return None
+    return graphs.open(job.model.path, encoder=job.model.encoder)
+
+
+def _tried(
+    graph: graphs.Opened, job: Job, target: Target, data: split.DataSet, task: Any
+) -> graphs.GraphFound:
+    return graphs.read(
+        graph,
+        task,
+        labels=len(data.labels()),
+        onnxruntime=target.runtime.onnxruntime,
+        processors=target.processors,
+        batch=target.runtime.batch,
+        pair="text_pair" in data.columns,
+        inputs=job.model.inputs,
+    )
+
+
+def _named(found: Found, labels: Sequence[str]) -> Found:
+    """Give the model's outputs their labels' names, where it has none of its own."""
+    if isinstance(found, graphs.GraphFound):
+        return found.named(labels)
+    return models.named(found, labels)
+
+
+def _labels(found: Found, data: split.DataSet, finetune: str) -> list[str]:
     """Return the labels in the order of the outputs; a head that is trained anew takes ours."""
     return data.labels() if finetune == "always" else models.labels(found, data.labels())
 
@@ -184,7 +227,7 @@ def _teacher(job: Job, task: str, scratch: Path) -> models.ModelFound:
 
 
 def _further(
-    job: Job, task: str, first: models.ModelFound, labels: Sequence[str]
+    job: Job, task: str, first: Found, labels: Sequence[str]
 ) -> Iterator[models.ModelFound]:
     """Read the teachers beside the first. Raises `ModelError`: no head, other labels, the same."""
     seen = {first.digest: first.name}
@@ -223,7 +266,7 @@ def _all_known(data: split.DataSet, labels: list[str]) -> None:
 
 
 def _model(
-    found: models.ModelFound,
+    found: Found,
     data: split.DataSet,
     task: Any,
     job: Job,
@@ -234,23 +277,29 @@ def _model(
     folder = scratch / found.encoder_digest[:16]
     found.write_encoder(folder)
     pair = "text_pair" in data.columns
-    settings = task.encoder_settings(found.folder, job.task.max_length, pair=pair)
+    asked = job.task.max_length
+    graph = found if isinstance(found, graphs.GraphFound) else None
+    settings = task.encoder_settings(found.folder, None if graph else asked, pair=pair)
+    settings = graph.encoding(settings, asked) if graph else settings
     cut: dict[str, float] = {}
     if "max_length" in settings:
         encoder = task.open_encoder(folder, settings)
-        if job.task.max_length is None:
+        if asked is None:
             examples = _some(data.splits["train"].examples)
             length, cut["train"] = task.max_length_for(encoder, examples)
             settings = {**settings, "max_length": length}
         for name in (name for name in BESIDE if name in data.splits):
             lengths = encoder.lengths(_some(data.splits[name].examples))
             cut[name] = float((lengths > settings["max_length"]).mean())
-    family = family_of(found.config)
-    shape = plugins.find("families", family).shape(found.config)
-    if "max_length" in settings:
+    family = "" if graph else family_of(found.config)
+    shape = plugins.find("families", family).shape(found.config) if family else {}
+    if graph:
+        longest = _longest(data.splits["train"].examples, task.open_encoder(folder, settings))
+        graph.hold(task.open_encoder(folder, settings), longest)
+    elif "max_length" in settings:
         _same_pieces(found.name, encoder, data.splits["train"].examples, shape.get("vocabulary"))
     model = Model(
-        source=keep("model", found.digest, found.write, found.name),
+        source=keep("graph" if graph else "model", found.digest, found.write, found.name),
         encoder_source=keep("encoder", found.encoder_digest, found.write_encoder, found.name),
         encoder=settings,
         config=found.config,
@@ -258,8 +307,17 @@ def _model(
         shape=shape,
         has_head=found.has_head,
         labels=found.labels or (),
+        given=found.given,
     )
     return model, cut
+
+
+def _longest(examples: Sequence[Any], encoder: Any) -> Any:
+    """Return the example with the most tokens; any image is as large as another."""
+    if not hasattr(encoder, "lengths"):
+        return examples[0]
+    some = _some(examples)
+    return some[int(np.argmax(encoder.lengths(some)))]
 
 
 def _same_pieces(name: str, encoder: Any, examples: Sequence[Any], table: int | None) -> None:
@@ -276,6 +334,17 @@ def _same_pieces(name: str, encoder: Any, examples: Sequence[Any], table: int | 
             f"'{name}': its tokenizer makes pieces up to {largest:,}, its model has embeddings for "
             f"{table:,}: they do not belong together"
         )
+
+
+def _unused(data: split.DataSet, labels: Sequence[str]) -> Iterator[str]:
+    """Say what rows are good for where nothing is trained."""
+    if "unlabelled" in data.splits:
+        yield "the rows without labels are not used: nothing is trained"
+    shown = set(data.splits["train"].truth or ())
+    absent = [label for label in labels if label not in shown]
+    if absent:
+        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        yield f"{len(absent)} of {len(labels)} labels have no training row to calibrate on: {some}"
 
 
 def _new_heads(students: Mapping[str, models.ModelFound], labels: Sequence[str]) -> Iterator[str]:
@@ -310,7 +379,7 @@ def _some(examples: Sequence[Any]) -> list[Any]:
 
 
 def _students(
-    job: Job, task: str, teacher: models.ModelFound, scratch: Path
+    job: Job, task: str, teacher: Found, scratch: Path
 ) -> Iterator[tuple[str, models.ModelFound]]:
     """Read the students that come from other checkpoints or configs, by the path that named them.
 
@@ -336,9 +405,7 @@ def _students(
 READ_ALIKE = ("vocab_size", "num_channels", "image_size")
 
 
-def _encoded_by(
-    found: models.ModelFound, teacher: models.ModelFound, scratch: Path
-) -> models.ModelFound:
+def _encoded_by(found: models.ModelFound, teacher: Found, scratch: Path) -> models.ModelFound:
     """Give a student without an encoder the teacher's, where it can read what that makes."""
     for name in READ_ALIKE:
         ours, theirs = found.config.get(name), teacher.config.get(name)
@@ -389,7 +456,7 @@ class _About:
     """Tells what was found, as `plan` and `build` print it first."""
 
     data: split.DataSet
-    found: models.ModelFound
+    found: Found
     facts: Facts
     why: str  # this metric
     cut: Mapping[str, float]  # share of the rows of a split that max_length cuts
@@ -442,17 +509,10 @@ class _About:
 
     def _teacher(self) -> Iterator[tuple[str, str]]:
         found, teacher = self.found, self.facts.teacher
-        family = plugins.find("families", teacher.family)
-        head = "" if found.has_head else " · no head yet: it gets one first"
-        kind = (found.config.get("architectures") or [found.model_type])[0]
-        size = found.dtype
-        if found.parameters:
-            size = f"{found.parameters / 1e6:.1f} M · {found.dtype}"
-        yield "teacher", f"{kind} · {family.name(teacher.shape)} · {size}{head}"
-        for model in self.facts.further:
-            family = plugins.find("families", model.family)
-            text = f"{model.source.name} · {family.name(model.shape)} · beside the first"
-            yield "", f"{text}, its logits averaged with the others'"
+        if found.given is not None:
+            yield from given.lines(found.name, found.given, found.parameters, found.dtype)
+        else:
+            yield from self._checkpoint()
         length, cut = teacher.encoder.get("max_length"), self.cut
         if length:
             share = ""
@@ -469,6 +529,20 @@ class _About:
                 yield "", f"LABEL_{index:<4} {label}"
             if len(labels) > LABELS_SHOWN:
                 yield "", f"and {len(labels) - LABELS_SHOWN} more"
+
+    def _checkpoint(self) -> Iterator[tuple[str, str]]:
+        found, teacher = self.found, self.facts.teacher
+        family = plugins.find("families", teacher.family)
+        head = "" if found.has_head else " · no head yet: it gets one first"
+        kind = (found.config.get("architectures") or [found.model_type])[0]
+        size = found.dtype
+        if found.parameters:
+            size = f"{found.parameters / 1e6:.1f} M · {found.dtype}"
+        yield "teacher", f"{kind} · {family.name(teacher.shape)} · {size}{head}"
+        for model in self.facts.further:
+            family = plugins.find("families", model.family)
+            text = f"{model.source.name} · {family.name(model.shape)} · beside the first"
+            yield "", f"{text}, its logits averaged with the others'"
 
 
 def job_filled(job: Job, prepared: Prepared) -> dict[str, Any]:

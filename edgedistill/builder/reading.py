@@ -21,6 +21,7 @@ from edgedistill.store import keys
 
 ROWS = 16
 PATIENCE_S = 120.0
+THEIRS = ("tokenizer_config.json", "preprocessor_config.json")  # what transformers opens by
 SHOWN = 400  # characters of a difference
 
 
@@ -31,6 +32,9 @@ def hold_encoder(course: Course, prepared: Prepared) -> str | None:
     itself can't open can't be compared, and says so.
     """
     encode = _encode(course)
+    folder, given = prepared.model.folder, prepared.model.given is not None
+    if given and not any((folder / name).is_file() for name in THEIRS):
+        return None  # an .onnx with an encoder of ours beside it, or a bare tokenizer.json
     if prepared.starter or encode is None:
         return None
     key = f"encoder-{keys.key(encode)}"

@@ -18,7 +18,7 @@ from edgedistill.builder.course import Course, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
 from edgedistill.builder.teacher import answered
 from edgedistill.job import Job
-from edgedistill.records import Candidate, Check, Choice, Figures, Measured, Step
+from edgedistill.records import Candidate, Check, Choice, Figures, Interval, Measured, Step
 from edgedistill.store import keys
 
 
@@ -53,6 +53,8 @@ def judged(course: Course, prepared: Prepared, row: Candidate, found: Figures) -
         *(figures.judge_own(course, row, baseline, f"own_{name}") for name in OnOwn._fields)
     )
     values, reasons = judge.figures_of(found, test, own.test)
+    if ships_itself(course, row):  # a graph loses nothing against itself
+        values |= {name: Interval(0.0, 0.0, 0.0) for name in judge.PAIRED}
     limits = course.target.limits
     checks = judge.checks(
         limits,
@@ -67,6 +69,11 @@ def judged(course: Course, prepared: Prepared, row: Candidate, found: Figures) -
         vanished=test.vanished,
     )
     return Judged(row, found, validation, test, temperature, checks, own)
+
+
+def ships_itself(course: Course, row: Candidate) -> bool:
+    """Say whether a row is an .onnx as the user brought it, which may be chosen as it is."""
+    return row.role == "baseline" and course.facts.teacher.given is not None
 
 
 def doubted(course: Course, prepared: Prepared, *, own: bool = False) -> bool:
@@ -87,7 +94,8 @@ def make(
     """Make report.json; `said` are warnings beside those of the data and of the measuring."""
     doubt: tuple[str, ...] = ()
     if doubted(course, prepared):
-        doubt = ("the test rows were cut by us, and the teacher may have been trained on them",)
+        whose = "the teacher" if course.facts.teacher.given is None else "the model"
+        doubt = (f"the test rows were cut by us, and {whose} may have been trained on them",)
     told = [
         _row(course, row, rows.get(row.name))
         for row in course.plan.rows()
@@ -105,6 +113,7 @@ def make(
             "yardstick": dataclasses.asdict(measured.yardstick),
         },
         source_model={
+            "kind": "model" if course.facts.teacher.given is None else "graph",
             "name": prepared.model.name,
             "hash": prepared.model.digest,
             "size_mb": prepared.model.bytes / 1e6 if not prepared.starter else None,
@@ -160,7 +169,9 @@ def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
         precision = plugins.find(
             "schemes", row.scheme, allow_code=course.job.run.allow_code
         ).PRECISION
-    graph = course.artifact(row.graph).facts if one else None  # type: ignore[arg-type]
+    elif ships_itself(course, row):
+        precision = course.facts.teacher.given.precision  # type: ignore[union-attr]
+    graph = course.artifact(row.graph).facts if one else None
     return reports.Row(
         name=row.name,
         role=row.role,

@@ -24,11 +24,12 @@ def hold_teacher(course: Course) -> None:
     plan = course.plan
     if isinstance(plan.baseline.model, Step):
         _in_time(course, plan.baseline.model)
+    noun = "the teacher" if course.facts.teacher.given is None else "the model"
     for teacher in plan.teachers:
-        _hold(course, teacher, f" '{teacher.name}'" if len(plan.teachers) > 1 else "")
+        _hold(course, teacher, noun + (f" '{teacher.name}'" if len(plan.teachers) > 1 else ""))
     course.run(
         *(teacher.validation for teacher in plan.teachers),
-        *(row.validation for row in plan.candidates if row.role == "teacher_int8"),
+        *(row.validation for row in plan.candidates if row.untrained is None),
         plan.baseline.own.get("own_validation"),
     )
 
@@ -49,7 +50,7 @@ def _hold(course: Course, teacher: Teacher, name: str) -> None:
     commonest = Counter(truth.tolist()).most_common(1)[0][1] / len(truth)
     if right <= commonest and len(set(truth.tolist())) > 1:
         found = (
-            f"the teacher{name} answers {100 * right:.1f} % of {len(truth)} training rows rightly, "
+            f"{name} answers {100 * right:.1f} % of {len(truth)} training rows rightly, "
             f"no better than always the commonest label ({100 * commonest:.1f} %)"
         )
         if ours:

@@ -68,7 +68,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 JOB = together(
     click.argument("job_file", required=False, metavar="[JOB.toml]"),
     click.option("--target", metavar="T", help="Device profile: a name or a .toml file."),
-    click.option("--model", metavar="M", help="The teacher: a folder or a hub id."),
+    click.option("--model", metavar="M", help="The teacher: a folder or a hub id; or an .onnx."),
     click.option(
         "--data",
         multiple=True,

@@ -71,7 +71,7 @@ def open(
         size = _unpickle(place, out, allow_pickle=allow_pickle)
         found = weights.read(out)
         assert found is not None
-    if _needs_tokenizer(place):
+    if needs_tokenizer(place):
         place = _fast_tokenizer(place, temporary(), config)
     return Opened(name, place, found, config, size, commit, tuple(scratch))
 
@@ -87,8 +87,8 @@ def _lone_config(path: Path, out: Path) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     if folder.suffix.lower() == ".onnx":
         raise ModelError(
-            f"'{folder}': starting from an .onnx file is not yet possible: "
-            "give the checkpoint that it was exported from"
+            f"'{folder}': an .onnx can be quantized and measured as --model, alone; students and "
+            "further teachers come from the checkpoint that it was exported from"
         )
     if not folder.is_dir():
         raise ModelError(f"'{folder}' is a file: expected the folder of a checkpoint")
@@ -97,6 +97,8 @@ def _config(folder: Path) -> dict[str, Any]:
         hint = ""
         if (folder / "adapter_config.json").is_file():
             hint = ": it is an adapter; merge it into its model and save that"
+        elif graphs := sorted(path.name for path in folder.glob("*.onnx")):
+            hint = f"; to start from its graph, name the file: --model {folder / graphs[0]}"
         raise ModelError(f"'{folder}' is no model: config.json is missing{hint}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -124,6 +126,9 @@ def _no_weights(folder: Path, *, student: bool) -> weights.Weights:
     if student and other is None:
         return weights.Weights((), {}, 0)
     hint = f" ('{other}' is not read)" if other else ""
+    graphs = sorted(path.name for path in folder.glob("*.onnx"))
+    if graphs and not other:
+        hint = f"; to start from its graph, name the file: --model {folder / graphs[0]}"
     raise ModelError(f"'{folder}' is no model: model.safetensors is missing{hint}")
 
 
@@ -142,9 +147,18 @@ def has_encoder(folder: Path) -> bool:
     return not has.isdisjoint((TOKENIZER, *VOCABULARIES, *IMAGES))
 
 
-def _needs_tokenizer(folder: Path) -> bool:
+def needs_tokenizer(folder: Path) -> bool:
+    """Say whether a folder's tokenizer is a vocabulary only, yet to be converted."""
     has = {path.name for path in folder.iterdir()}
     return TOKENIZER not in has and not has.isdisjoint(VOCABULARIES) and has.isdisjoint(IMAGES)
+
+
+def with_tokenizer(folder: Path) -> tuple[Path, Any]:
+    """Convert a vocabulary to tokenizer.json in a temporary folder, which the second part keeps."""
+    kept = tempfile.TemporaryDirectory(prefix="edgedistill-model-")
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _fast_tokenizer(folder, Path(kept.name), config), kept
 
 
 def _fast_tokenizer(folder: Path, out: Path, config: Mapping[str, Any]) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,14 +179,18 @@ def is_unlabelled(table: Table, column: str) -> bool:
 
 
 def known_labels(
-    drafts: Mapping[str, Draft], origin: Mapping[str, str], *, drop: bool
+    drafts: Mapping[str, Draft],
+    origin: Mapping[str, str],
+    *,
+    drop: bool,
+    beside: Collection[str] = (),
 ) -> tuple[dict[str, Draft], list[str]]:
-    """Hold the labels of validation and test against those of train.
+    """Hold the labels of validation and test against those of train, and those known beside.
 
     Raises `DataError` for labels without a training row (counted, with the first row), unless
     bad rows are dropped; returns the drafts, and what was left out.
     """
-    known = set(drafts["train"].truth or ())
+    known = {*(drafts["train"].truth or ()), *beside}
     if len(known) == 1:
         raise DataError(f"{drafts['train'].place}: all rows have the label '{min(known)}'")
     checked, left_out = dict(drafts), []

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgedistill import plugins
 from edgedistill.data import checkpoints, split
@@ -51,6 +51,8 @@ class ModelFound:
     commit: str | None = None  # of a hub id
     warnings: tuple[str, ...] = ()
     opened: Any = field(default=None, repr=False, compare=False)  # keeps temporary folders
+    mend: str = "a new head is trained with --set model.finetune=always"  # where labels differ
+    given: None = None  # it is no .onnx
 
     @property
     def has_weights(self) -> bool:
@@ -97,8 +99,8 @@ def read(
     if task:
         reader: Any = plugins.find("tasks", task, allow_code=allow_code)
     else:
-        reader = plugins.find("tasks", split.TASKS[_kind(opened.folder)])
-    encoder = {} if bare else _encoder(opened.folder, reader)
+        reader = plugins.find("tasks", split.TASKS[kind_of(opened.folder)])
+    encoder = {} if bare else encoder_of(opened.folder, reader)
     outputs, warnings = _outputs(opened.name, opened.config, opened.weights)
     config = {name: value for name, value in opened.config.items() if name not in PLACE_AND_TIME}
     found = ModelFound(
@@ -109,12 +111,12 @@ def read(
         config=config,
         has_head=outputs is not None,
         outputs=outputs,
-        labels=_labels(opened.name, opened.config, outputs),
+        labels=labels_of(opened.name, opened.config, outputs),
         parameters=opened.weights.parameters(),
         dtype=opened.weights.dtype(),
         bytes=opened.bytes,
         digest="",
-        encoder_digest=_digest({name: _sha(content) for name, content in encoder.items()}),
+        encoder_digest=digest_of(encoder),
         encoder=encoder,
         weights=opened.weights,
         weights_digest=opened.weights.digest(),
@@ -143,7 +145,24 @@ def encoded_by(found: ModelFound, other: ModelFound) -> ModelFound:
     return _with_digest(replace(found, **encoder))  # type: ignore[arg-type]
 
 
-def labels(found: ModelFound, train_labels: Iterable[str]) -> list[str]:
+class Answering(Protocol):
+    """What has outputs with labels: a checkpoint, an .onnx."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_head(self) -> bool: ...
+    @property
+    def outputs(self) -> int | None: ...
+    @property
+    def labels(self) -> tuple[str, ...] | None: ...
+    @property
+    def mend(self) -> str: ...
+    @property
+    def given(self) -> Any: ...
+
+
+def labels(found: Answering, train_labels: Iterable[str]) -> list[str]:
     """Return the labels in the order of the model's outputs.
 
     By name where the model names them; where it has only LABEL_0, ..., by order: integers by
@@ -164,13 +183,15 @@ def labels(found: ModelFound, train_labels: Iterable[str]) -> list[str]:
         raise ModelError(f"labels of the model without a training row: {missing}")
     raise ModelError(
         f"the model '{found.name}' has {outputs} outputs without names, the rows have "
-        f"{len(rows)} labels; a new head is trained with --set model.finetune=always"
+        f"{len(rows)} labels; {found.mend}"
     )
 
 
-def _same(found: ModelFound, rows: Sequence[str], known: Sequence[str]) -> None:
+def _same(found: Answering, rows: Sequence[str], known: Sequence[str]) -> None:
     strange = [label for label in rows if label not in set(known)]
     absent = [label for label in known if label not in set(rows)]
+    if found.given is not None:
+        absent = []  # nothing is trained: rows that calibrate need not show every label
     if not strange and not absent:
         return
     parts = []
@@ -182,7 +203,7 @@ def _same(found: ModelFound, rows: Sequence[str], known: Sequence[str]) -> None:
         parts.append(f"the model has {_some(absent)}, for which there is no training row")
     raise ModelError(
         f"labels differ between the model '{found.name}' and the rows: {'; '.join(parts)}; "
-        "a new head is trained with --set model.finetune=always"
+        f"{found.mend}"
     )
 
 
@@ -191,7 +212,7 @@ def _some(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _kind(folder: Path) -> str:
+def kind_of(folder: Path) -> str:
     """Return what the model reads, by the files of its encoder."""
     has = {path.name for path in folder.iterdir()}
     if checkpoints.TOKENIZER in has:
@@ -204,7 +225,7 @@ def _kind(folder: Path) -> str:
     )
 
 
-def _encoder(folder: Path, task: Any) -> dict[str, bytes]:
+def encoder_of(folder: Path, task: Any) -> dict[str, bytes]:
     """Make the encoder's file as the task ships it."""
     with tempfile.TemporaryDirectory(prefix="edgedistill-encoder-") as holder:
         out = Path(holder)
@@ -239,7 +260,8 @@ def _outputs(
     return outputs, []
 
 
-def _labels(name: str, config: Mapping[str, Any], outputs: int | None) -> tuple[str, ...] | None:
+def labels_of(name: str, config: Mapping[str, Any], outputs: int | None) -> tuple[str, ...] | None:
+    """Read the names of a head's outputs from a plain config; None where it has none of its own."""
     told = config.get("id2label")
     if outputs is None or not told:
         return None
@@ -254,10 +276,20 @@ def _labels(name: str, config: Mapping[str, Any], outputs: int | None) -> tuple[
         )
     if all(UNNAMED.fullmatch(label) for label in order):
         return None
+    return distinct(name, order)
+
+
+def distinct(name: str, order: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of outputs. Raises `ModelError` where two are the same."""
     if len(set(order)) < len(order):
         twice = next(label for label in order if order.count(label) > 1)
         raise ModelError(f"'{name}': two outputs have the same label '{twice}'")
     return order
+
+
+def digest_of(encoder: Mapping[str, Content]) -> str:
+    """Return the digest of an encoder's files."""
+    return _digest({name: _sha(content) for name, content in encoder.items()})
 
 
 def _with_digest(found: ModelFound) -> ModelFound:

@@ -5,7 +5,7 @@ All that can be wrong with data is said here, in the first seconds, in one line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from edgedistill import plugins
@@ -23,8 +23,10 @@ __all__ = ["DataSet", "Split", "read"]
 PREVIEW = 3
 
 
-def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
+def read(spec: DataSpec, *, task: str | None = None, labels: Collection[str] = ()) -> DataSet:
     """Read the rows that a job names; the task is taken from the columns unless told.
+
+    `labels` are known beside those of the training rows: a finished graph's, say.
 
     Raises `DataError`: what is wrong, in which file, at which row.
     """
@@ -46,7 +48,7 @@ def read(spec: DataSpec, *, task: str | None = None) -> DataSet:
         for name in split.SPLITS
         if name in drafts
     }
-    drafts, unknown = rows_of.known_labels(drafts, origin, drop=drop)
+    drafts, unknown = rows_of.known_labels(drafts, origin, drop=drop, beside=labels)
     own = None if spec.own is None else own_rows.read(spec, roles, drafts)
     if own is not None:
         drafts, origin = {**drafts, **own.drafts}, {**origin, **own.origin}

@@ -110,7 +110,11 @@ class Fixed(NamedTuple):
 
 def fixed(running: Any) -> Fixed:
     """Read from a session's inputs which batch and length they are fixed to."""
-    shapes = [each.shape for each in running.get_inputs()]
+    return fixed_by([each.shape for each in running.get_inputs()])
+
+
+def fixed_by(shapes: Sequence[Sequence[Any]]) -> Fixed:
+    """Read from shapes (numbers and names) which batch and length they are fixed to."""
     batch = max((shape[0] for shape in shapes if isinstance(shape[0], int)), default=0)
     length = max(
         (shape[1] for shape in shapes if len(shape) == 2 and isinstance(shape[1], int)), default=0

@@ -12,10 +12,11 @@ from __future__ import annotations
 from edgedistill.judge.choice import Contender, choose, verdict
 from edgedistill.judge.confidence import fit_temperature
 from edgedistill.judge.evidence import Evaluation, can_show, evaluate, rows_to_settle
-from edgedistill.judge.limits import checks, figures_of, not_unseen
+from edgedistill.judge.limits import PAIRED, checks, figures_of, not_unseen
 from edgedistill.judge.unseen import UnseenWords, holding, unseen_words
 
 __all__ = [
+    "PAIRED",
     "Contender",
     "Evaluation",
     "UnseenWords",

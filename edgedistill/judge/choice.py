@@ -28,6 +28,7 @@ class Contender:
     parent: str | None = None  # the name of the float row that this one was quantized from
     stopped: tuple[str, str] | None = None
     own: Evaluation | None = None  # what validation's part of the own rows shows
+    ships: bool = False  # a baseline that may be chosen itself: an .onnx of the user's
 
 
 def verdict(held: Sequence[Check] | None, *, strict: bool = False) -> str:
@@ -104,7 +105,7 @@ def _nothing(standings: Mapping[str, _Standing], states: Mapping[str, tuple[str,
 
 def _in_play(row: Contender) -> bool:
     """Say whether a row can be chosen: it has figures, and is no row for comparison."""
-    ships = row.role in ("candidate", "teacher_int8", "student_fp32")
+    ships = row.ships or row.role in ("candidate", "teacher_int8", "student_fp32")
     return ships and not row.stopped and not row.figures.failed and row.validation is not None
 
 
@@ -242,8 +243,7 @@ def _size(row: Contender) -> float:
 
 def _by_score(row: Contender) -> tuple[float, float, float, str]:
     """Order by the drop on validation (which knows the metric's direction), ties by the rest."""
-    seen = row.validation
-    drop = seen.drop.value if seen and seen.drop else math.inf
+    drop = _drop(row) if row.validation and (row.validation.drop or row.ships) else math.inf
     return (drop, _p90(row.figures), _size(row), row.name)
 
 

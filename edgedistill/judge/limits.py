@@ -16,10 +16,11 @@ GENERAL = ("max_drop_points", "min_score_points", "worst_label_drop_points")
 OWN = ("max_own_drop_points",)  # on a second, small set of rows
 SCORED = (*GENERAL, *OWN)
 DROPS = ("max_drop_points", *OWN)
+PAIRED = (*DROPS, "worst_label_drop_points")  # against the baseline
 ABSENT = "not measured"
 ON_DEVICE = "the device's own measurement would settle it"
 NOT_SCORED = "not scored on these rows"
-SEEN = "the split is ours, and the teacher may have been trained on its rows"
+SEEN = "the split is ours, and the model may have been trained on its rows"
 
 
 def figures_of(

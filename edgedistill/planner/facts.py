@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgedistill.records import Shape, Source, Step
+from edgedistill import plugins
+from edgedistill.records import Given, Shape, Source, Step
 from edgedistill.train.recipe import Recipe
 
 
@@ -35,6 +36,14 @@ class Model:
     shape: Shape
     has_head: bool
     labels: tuple[str, ...] = ()  # in the order of its outputs; none: in that of the job's
+    given: Given | None = None  # an .onnx in a model's place: it has no family, and no shape
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether its products are convolutions: decides the int8 schemes."""
+        if self.given is not None:
+            return self.given.convolutional
+        return bool(plugins.find("families", self.family).CONVOLUTIONAL)
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,18 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
     teacher = facts.teacher
     graph = steps.export(steps.teacher, teacher)
     common: dict[str, Any] = {"shape": teacher.shape, "model": steps.teacher}
-    baseline = _row(steps, "teacher fp32", "baseline", graph, teacher, scheme="none", **common)
+    given = teacher.given
+    whose, role = ("onnx", "candidate") if given else ("teacher", "teacher_int8")
+    name = f"{whose} {given.precision if given else 'fp32'}"
+    baseline = _row(steps, name, "baseline", graph, teacher, scheme="none", **common)
     candidates, beside = [], []
     for scheme, word in schemes:
         quantized = steps.quantize(graph, scheme, teacher)
         about = {"scheme": scheme, "parent": baseline.name, **common}
-        candidates.append(
-            _row(steps, f"teacher {word}", "teacher_int8", quantized, teacher, **about)
-        )
+        candidates.append(_row(steps, f"{whose} {word}", role, quantized, teacher, **about))
     helps = starts.assistant(steps)
     tutor = helps[1] if helps else None
-    for student in students(steps):
+    for student in () if given else students(steps):
         start = initial(steps, student)
         begin = starts.begin(steps, student, start, tutor)
         training = trained(steps, student, begin, control=False, tutor=tutor)
@@ -194,11 +195,16 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
     if "none" in wished:
         return [], []
     known = plugins.names("schemes")
-    facts = {
+    facts: dict[str, Any] = {
         "family": steps.facts.teacher.family,
         "task": steps.facts.task,
-        "convolutional": steps.family.CONVOLUTIONAL,
+        "convolutional": steps.facts.teacher.convolutional,
     }
+    given = steps.facts.teacher.given
+    if given is not None:
+        facts["operators"] = given.operators
+        if given.precision != "fp32":
+            return [], [f"no int8 of ours: the .onnx is {given.precision} as it came"]
     named = [name for name in wished if name != "auto"]
     chosen, reasons = {}, {}
     for name in dict.fromkeys([*named, *(known if "auto" in wished else ())]):

@@ -33,7 +33,8 @@ class Steps:
         self.wishes = Wishes(job, facts)
         self.processes = facts.host.processes
         self.allow_code = job.run.allow_code
-        self.family = plugins.find("families", facts.teacher.family)
+        family = facts.teacher.family
+        self.family: Any = plugins.find("families", family) if family else None  # of an .onnx none
         self.task: Any = plugins.find("tasks", facts.task, allow_code=self.allow_code)
         self._shared: dict[tuple[Any, ...], Step] = {}
         self.wishes.check()
@@ -179,8 +180,24 @@ class Steps:
     # ------------------------------------------------------------ graphs
 
     def export(self, model: Step | Source, of: Model, *, fixed: int = 0) -> Step:
+        if of.given is not None:
+            return self.adopt(model, of, fixed=fixed)
         return self.step(
             "export", {"model.0": model}, family=of.family, encoder=of.encoder, fixed=fixed
+        )
+
+    def adopt(self, graph: Step | Source, of: Model, *, fixed: int = 0) -> Step:
+        """Bring an .onnx of the user's to the form that an export has."""
+        assert of.given is not None
+        return self.step(
+            "adopt",
+            {"graph.0": graph},
+            encoder=of.encoder,
+            ports=dict(of.given.inputs),
+            output=of.given.output,
+            channels_last=of.given.channels_last,
+            batch=of.given.batch,
+            fixed=fixed,
         )
 
     def fixed(self, graph: Step, of: Model) -> Step | None:
@@ -191,9 +208,11 @@ class Steps:
         if graph.stage == "quantize":
             exported = graph.inputs["graph.0"]
             assert isinstance(exported, Step)
-            single = self.export(exported.inputs["model.0"], of, fixed=length)
+            (model,) = exported.inputs.values()
+            single = self.export(model, of, fixed=length)
             return self.quantize(single, graph.settings["scheme"], of)
-        return self.export(graph.inputs["model.0"], of, fixed=length)
+        (model,) = graph.inputs.values()
+        return self.export(model, of, fixed=length)
 
     def quantize(self, graph: Step, scheme: str, of: Model) -> Step:
         told = self.wishes.of("quantize")

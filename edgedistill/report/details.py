@@ -31,7 +31,8 @@ def _labels(report: Mapping[str, Any]) -> str:
         return ""
     head = "<section>\n<h2>Labels that lost most</h2>\n"
     if not row["worst_labels"]:
-        return head + "<p>No label is found less often than by the teacher.</p>\n</section>"
+        whose = words.source(report)
+        return head + f"<p>No label is found less often than by the {whose}.</p>\n</section>"
     cells = [
         [
             user(one["label"]),
@@ -41,7 +42,7 @@ def _labels(report: Mapping[str, Any]) -> str:
         ]
         for one in row["worst_labels"][:20]
     ]
-    heads = ["label", "test rows", "found, %", "by the teacher, %"]
+    heads = ["label", "test rows", "found, %", f"by the {words.source(report)}, %"]
     return head + table(heads, cells) + "\n</section>"
 
 
@@ -68,8 +69,8 @@ def _confidence(report: Mapping[str, Any]) -> str:
         "probability",
         "answers kept, %",
         "of these right, %",
-        "teacher keeps, %",
-        "teacher right, %",
+        f"{words.source(report)} keeps, %",
+        f"{words.source(report)} right, %",
     ]
     said = safe(words.calibration(report))
     return (
@@ -110,7 +111,7 @@ def _more_figures(report: Mapping[str, Any]) -> str:
     row = words.shown(report)
     if row is None:
         return ""
-    pairs = [(name, text) for name, text in words.more_figures(row) if text]
+    pairs = [(name, text) for name, text in words.more_figures(row, words.source(report)) if text]
     inner = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text, 400)}</dd>" for name, text in pairs)
     head = f"<section>\n<h2>More of {user(row['name'])}</h2>\n"
     return f'{head}<dl class="pairs">{inner}</dl>\n</section>' if pairs else ""
@@ -132,7 +133,7 @@ def _place(report: Mapping[str, Any]) -> str:
         *((safe(place), safe(rates)) for place, rates in words.yardstick(report)),
         ("versions", safe(", ".join(f"{k} {v}" for k, v in versions.items()), 600)),
         (
-            "teacher",
+            words.source(report),
             f"{user(source['name'] or '–')}, {number(source['size_mb'])} MB as given, "
             f"<code>{safe(str(source['hash'] or '–')[:12])}</code>",
         ),

@@ -60,12 +60,17 @@ def _facts(report: Mapping[str, Any]) -> str:
     row = words.shown(report)
     if row is None:
         return ""
-    facts = []
+    facts, given = [], words.source(report) != "teacher"
     if row["speedup"]:
-        facts.append(("faster than the teacher", f"{number(row['speedup']['value'])} ×"))
+        facts.append(
+            (f"faster than the {words.source(report)}", f"{number(row['speedup']['value'])} ×")
+        )
     for key, about in (
         ("baseline", "smaller than its file"),
-        ("source_model", "smaller than the checkpoint"),
+        (
+            "source_model",
+            "smaller than the file as given" if given else "smaller than the checkpoint",
+        ),
     ):
         if row["size_ratio"][key]:
             facts.append((about, f"{number(row['size_ratio'][key])} ×"))

@@ -90,7 +90,7 @@ def _labels(report: Mapping[str, Any]) -> str:
         ]
         for one in row["worst_labels"]
     ]
-    head = ["label", "test rows", "found", "found by the teacher"]
+    head = ["label", "test rows", "found", f"found by the {words.source(report)}"]
     return "## Labels that lost most\n\n" + _table(head, rows)
 
 

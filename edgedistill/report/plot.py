@@ -101,13 +101,14 @@ def plot(report: Mapping[str, Any], *, width: int = 720, height: int = 400) -> s
 
 def legend(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the marks in use, as small SVGs, with what each stands for."""
+    given = words.source(report) != "teacher"
     meanings = {
-        "baseline": "teacher, fp32",
+        "baseline": "the model as given" if given else "teacher, fp32",
         "teacher_int8": "teacher, int8",
         "assistant": "assistant: taught the student",
         "control": "control: no teacher",
         "student_fp32": "student, fp32",
-        "candidate": "student, int8",
+        "candidate": "quantized" if given else "student, int8",
         "previous": "earlier build",
         "peer": "another tool",
     }

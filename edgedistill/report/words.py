@@ -108,6 +108,11 @@ def baseline(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((row for row in report["rows"] if row["role"] == "baseline"), None)
 
 
+def source(report: Mapping[str, Any]) -> str:
+    """Name what all rows are held against: a teacher, or an .onnx as the user gave it."""
+    return "given model" if report["source_model"].get("kind") == "graph" else "teacher"
+
+
 def shown(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the row that the report is about: the chosen one, else the best miss."""
     return row_named(report, report["chosen"] or report.get("best_miss"))
@@ -150,24 +155,30 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     if row is None:
         return [plain(report["reason"])]
     said = []
+    if row["role"] == "baseline":
+        return [f"It is the {source(report)} as it came.", *_missed(row)]
     faster, smaller = row["speedup"], row["size_ratio"]["baseline"]
     gains = []
     if faster:
-        gains.append(f"{number(faster['value'])} times as fast as the teacher on this host")
+        gains.append(
+            f"{number(faster['value'])} times as fast as the {source(report)} on this host"
+        )
     if smaller:
         gains.append(f"its file is {number(smaller)} times smaller")
     if gains:
         said.append(f"It is {', and '.join(gains)}.")
-    said += _scored(row, base)
+    said += _scored(row, base, source(report))
     said += folded(row, base)
     said += filter(None, [worth(report)])
-    for check in row["checks"]:
-        if check["state"] != "holds":
-            said.append(check_line(check) + ".")
-    return said
+    return [*said, *_missed(row)]
 
 
-def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
+def _missed(row: Mapping[str, Any]) -> list[str]:
+    """Say which limits a row does not hold for sure."""
+    return [check_line(check) + "." for check in row["checks"] if check["state"] != "holds"]
+
+
+def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None, whose: str) -> list[str]:
     """Say what the test rows show, with the far end of the drop where no check tells it."""
     drop, test = row["drop_points"]["test"], row["score"]["test"]
     before = base["score"]["test"] if base else None
@@ -179,7 +190,7 @@ def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]
     if drop.get("high") is not None and not told:
         far = f"; by these {test['rows']:,} test rows the drop could be {points(drop['high'])}"
     return [
-        f"It scores {points(test['value'])} where the teacher scores {points(before['value'])}: "
+        f"It scores {points(test['value'])} where the {whose} scores {points(before['value'])}: "
         f"it {change} {points(abs(drop['value']))} points{far}.",
         *_scored_own(row),
     ]
@@ -219,7 +230,7 @@ def folded(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
     return [f"Its vocabulary is {kept:,} of {whole:,} pieces. {text[0].upper()}{text[1:]}."]
 
 
-def unseen_words(row: Mapping[str, Any]) -> str:
+def unseen_words(row: Mapping[str, Any], whose: str = "teacher") -> str:
     """Say what the test rows with words that no training row holds show of a row."""
     found = row.get("unseen_words")
     if not found or not found["rows"]:
@@ -227,7 +238,7 @@ def unseen_words(row: Mapping[str, Any]) -> str:
     said = f"of {found['rows']:,} test rows with words that no training row holds it answers "
     said += f"{points(found['accuracy'])} % rightly"
     if found["drop_points"]:
-        said += f", the teacher {points(found['baseline_accuracy'])} %"
+        said += f", the {whose} {points(found['baseline_accuracy'])} %"
         said += f" (drop {spread(found['drop_points'])})"
     return said
 
@@ -310,7 +321,7 @@ def metric(report: Mapping[str, Any]) -> str:
     return plain(f"{name}: {why}" if why else name)
 
 
-def more_figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[str, str]]:
     """Return what the table has no room for, of one row."""
     latency, encode, graph = row["latency_ms"], row["encode_ms"], row["graph"]
     made = []
@@ -327,8 +338,8 @@ def more_figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         made.append(("loading, ms", number(row["load_ms"])))
     if row["parameters"]:
         made.append(("parameters", f"{row['parameters']:,}"))
-    if unseen_words(row):
-        made.append(("unseen words", unseen_words(row)))
+    if unseen_words(row, whose):
+        made.append(("unseen words", unseen_words(row, whose)))
     if row["scheme"]:
         made.append(("precision", f"{row['precision']}, {row['scheme']}"))
     if graph and graph["nodes"]:
@@ -368,7 +379,7 @@ def calibration(report: Mapping[str, Any]) -> str:
     sure, theirs = (one and one["confidence"] for one in (row, base))
     if not sure:
         return ""
-    beside = f", the teacher's {points(theirs['ece'])}" if theirs else ""
+    beside = f", the {source(report)}'s {points(theirs['ece'])}" if theirs else ""
     fitted = f"; temperature {number(sure['temperature'])}, fitted on validation"
     return f"Calibration error {points(sure['ece'])} points{beside}{fitted}."
 

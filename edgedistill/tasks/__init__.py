@@ -57,6 +57,9 @@ class Task(Protocol):
     MADE: tuple[str, ...]  # kinds of made rows that it offers
     READS_MODEL: tuple[str, ...]  # those of them that are made by the teacher's weights
     PACKAGES: tuple[str, ...]  # packages whose version can change an encoding
+    INPUTS: Mapping[str, Sequence[str]]
+    """What its graphs can be fed, in order, each with words that other tools' names of it hold;
+    without such words it is what is left."""
 
     def encoder_settings(
         self,

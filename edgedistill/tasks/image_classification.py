@@ -24,14 +24,15 @@ from edgedistill.tasks._pixels import ImageEncoder, image_settings, write_settin
 from edgedistill.tasks._processors import image_settings_of
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "READS_MODEL",
-    "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings", "forward", "golden",
-    "image_settings", "made", "model_class", "open_encoder", "prepare_encoder", "score",
-    "statistics", "write_settings",
+    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "LOSSES", "MADE", "METRICS", "PACKAGES",
+    "READS_MODEL", "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings",
+    "forward", "golden", "image_settings", "made", "model_class", "open_encoder",
+    "prepare_encoder", "score", "statistics", "write_settings",
 ]  # fmt: skip
 
 EXAMPLES = "image"
 PACKAGES = _pixels.PACKAGES
+INPUTS: dict[str, tuple[str, ...]] = {"pixel_values": ()}
 MADE = tuple(_made_images.KINDS)
 READS_MODEL: tuple[str, ...] = ()
 

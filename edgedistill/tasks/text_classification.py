@@ -31,17 +31,17 @@ from edgedistill.tasks._classification import (
 from edgedistill.tasks._tokens import TextEncoder, max_length_for
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "LOSSES", "MADE", "METRICS", "PACKAGES", "READS_MODEL",
-    "UNIT", "check_fold", "compare_encoder", "decode", "default_metric", "encoder_settings",
-    "fold", "folded_files", "forward", "golden", "made", "max_length_for", "model_class",
-    "open_encoder", "prepare_encoder", "score", "statistics",
+    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "LOSSES", "MADE", "METRICS", "PACKAGES",
+    "READS_MODEL", "UNIT", "check_fold", "compare_encoder", "decode", "default_metric",
+    "encoder_settings", "fold", "folded_files", "forward", "golden", "made", "max_length_for",
+    "model_class", "open_encoder", "prepare_encoder", "score", "statistics",
 ]  # fmt: skip
 
 EXAMPLES = "text"
 PACKAGES = _tokens.PACKAGES
 READS_MODEL = tuple(_made_texts.BY_NEIGHBOURS)
 MADE = (*_made_texts.KINDS, *READS_MODEL)
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = {"input_ids": (), "attention_mask": ("mask",), "token_type_ids": ("type", "segment")}
 
 
 def encoder_settings(
