@@ -420,6 +420,7 @@ def _encoded_by(found: models.ModelFound, teacher: Found, scratch: Path) -> mode
         if file.name != "config.json" and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
     (folder / "config.json").write_text(json.dumps(dict(found.config)), encoding="utf-8")
+    assert isinstance(teacher, models.ModelFound)  # an .onnx has no students
     return replace(models.encoded_by(found, teacher), folder=folder)
 
 

@@ -96,7 +96,7 @@ def test_a_graph_is_quantized_measured_and_bundled(kind, asked, tmp_path):
             "opset 9 to 17" in lines and "Softmax" in lines and "1 normalisations folded" in lines
         )
     pages = (made.folder / "report.html").read_text() + (made.folder / "report.md").read_text()
-    assert "given model" in pages and "teacher" not in pages.replace("teacher_", "")
+    assert "given model" in pages and "the teacher" not in pages
     # the bundle's own graph is one that can be brought again
     again = plan_job(asked(made.folder / "model.onnx", kind))
     assert again.lines_first and "it is quantized already" in str(again.lines_first)

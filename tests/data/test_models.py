@@ -212,7 +212,7 @@ def test_a_number_to_predict(tmp_path):
 
 def test_an_onnx_file_is_not_yet(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"")
-    refused(tmp_path / "model.onnx", "not yet")
+    refused(tmp_path / "model.onnx", "as --model, alone")
 
 
 def pickled(folder):
