@@ -8,6 +8,7 @@ each a `Settings` class below; sections named after a stage reach that stage's o
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -95,9 +96,34 @@ class StudentSpec:
 
 @dataclass(frozen=True)
 class PruneSpec:
-    """Structured pruning."""
+    """Structured pruning: what is kept of each student's units after its training."""
 
-    kind: str = setting("none", "none")
+    kind: str = setting(
+        "none", "none; a share to keep (0.5); or shares and numbers by kind: feed_forward=0.5"
+    )
+
+    def wish(self) -> dict[str, float]:
+        """Return what to keep by kind, a share below 1 or a number; "" is the family's usual kind.
+
+        Raises `JobError`.
+        """
+        found: dict[str, float] = {}
+        for text in () if self.kind.strip().lower() == "none" else self.kind.split(","):
+            kind, equals, told = text.rpartition("=")
+            try:
+                part = float(told)
+            except ValueError:
+                part = math.nan
+            if not part > 0 or math.isinf(part) or (part > 1 and part != int(part)):
+                lacks = f"{told.strip()}=0.5" if not equals and told.strip() else "feed_forward=0.5"
+                raise JobError(
+                    f"prune.kind '{self.kind}': '{text.strip()}' says no share to keep (above 0, "
+                    f"below 1) and no whole number: write 0.5 or {lacks}"
+                )
+            if kind.strip() in found:
+                raise JobError(f"prune.kind '{self.kind}' says twice how much is kept")
+            found[kind.strip()] = part
+        return found
 
 
 @dataclass(frozen=True)
@@ -239,7 +265,9 @@ def _beyond(tables: dict[str, Any], place: str) -> dict[str, dict[str, Any]]:
     """Take what a section named after a stage says of the stage itself out of it."""
     found: dict[str, dict[str, Any]] = {}
     for name in {*SECTIONS} & {*plugins.names("stages")}:
-        section, stage = names(SECTIONS[name]), names(plugins.find("stages", name).Settings)
+        module = plugins.find("stages", name)
+        section = names(SECTIONS[name])
+        stage = [*names(module.Settings), *getattr(module, "PLANNED", ())]
         table = tables.get(name, {})
         for key in table:
             if key not in section and key not in stage:
@@ -262,8 +290,7 @@ def _can(job: Job) -> None:
     """Refuse what has its place but is not built yet."""
     job.run.seconds()
     _can_be_own(job)
-    if job.prune.kind != "none":
-        raise JobError(f"prune.kind '{job.prune.kind}': pruning is not built yet; only 'none'")
+    job.prune.wish()
     if job.model.teachers and job.model.path is None:
         raise JobError("model.teachers are those beside the first: name that with --model")
 
@@ -346,6 +373,9 @@ def named(job_file: str | Path | None = None, target: str | None = None, **names
     """
     settings = _students(_several(names.pop("student", None)))
     settings += _sets(names.pop("data", None))
+    if isinstance(names.get("prune"), Mapping):
+        parts = [f"{kind}={part}" for kind, part in names["prune"].items()]
+        names["prune"] = ",".join(parts) or "none"
     for name, value in (names.pop("limits", None) or {}).items():
         settings.append((f"limits.{name}", value))
     dotted = (names.pop("settings", None) or {}).items()

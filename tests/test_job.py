@@ -123,7 +123,13 @@ def test_a_job_that_is_printed_reads_as_the_same_job(tmp_path):
             "own_weight: 2.0 is out of range",
         ),
         ({"settings": {"data.own": "b"}}, "name the general one with --data before it"),
-        ({"prune": "heads"}, "pruning is not built yet"),
+        ({"prune": "heads"}, "'heads' says no share to keep .* write 0.5 or heads=0.5"),
+        ({"prune": "feed_forward=half"}, "'feed_forward=half' says no share to keep"),
+        ({"prune": "0"}, "says no share to keep"),
+        ({"prune": "1.5"}, "no whole number"),
+        ({"prune": "layers=2,layers=3"}, "says twice"),
+        ({"prune": "0.5,,"}, "says no share to keep"),
+        ({"prune": "0.5", "settings": {"prune.round": 2}}, "did you mean 'rounds'"),
         ({"settings": {"distil.temperature": 1}}, "did you mean 'distill'"),
         ({"settings": {"temperature": 1}}, "expected SECTION.NAME"),
         ({"settings": {"run.sed": 1}}, "did you mean 'seed'"),
@@ -155,6 +161,18 @@ def test_a_malformed_job_file_names_file_and_line(tmp_path):
     path.write_text("[runn]\nseed = 1\n")
     with pytest.raises(JobError, match=r"job\.toml .*did you mean 'run'"):
         job.named(path, "phone")
+
+
+def test_what_to_prune_is_read_from_a_text_a_number_or_a_mapping():
+    def wish(told):
+        return job.named(target="phone", model="m", data="d", prune=told).prune.wish()
+
+    assert wish(None) == wish("none") == {}
+    assert wish("0.5") == wish(0.5) == {"": 0.5}
+    assert wish("feed_forward=0.5, layers=2") == {"feed_forward": 0.5, "layers": 2}
+    assert wish({"feed_forward": 0.5, "layers": 2}) == {"feed_forward": 0.5, "layers": 2}
+    made = job.named(target="phone", model="m", data="d", prune="0.5", settings={"prune.epochs": 1})
+    assert made.stages == {"prune": {"epochs": 1}} and made.plain()["prune"]["kind"] == "0.5"
 
 
 def test_duration():

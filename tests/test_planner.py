@@ -77,9 +77,9 @@ def sources(step, kind):
     return found
 
 
-@pytest.mark.parametrize("head", [True, False])
-def test_no_path_leads_from_test_into_a_stage_that_fits(head):
-    made = plan(head=head)
+@pytest.mark.parametrize(("head", "prune"), [(True, None), (False, "0.5")])
+def test_no_path_leads_from_test_into_a_stage_that_fits(head, prune):
+    made = plan(head=head, prune=prune)
     for step in steps_of(made.rows()):
         if "test" in sources(step, "rows"):
             assert step.stage in ("encode", "evaluate"), step
@@ -699,3 +699,55 @@ def test_wrong_assistants():
         plan(settings={"student.assistant": "9"})
     with pytest.raises(JobError, match="the teacher itself"):
         plan(settings={"student.assistant": "same"})
+
+
+# ---------------------------------------------------------------- pruning
+
+
+def test_a_pruned_student_stands_beside_the_one_it_was_pruned_from():
+    made = plan(student="2", prune="0.5", settings={"distill.batch": 32, "prune.epochs": 1})
+    rows = {row.name: row for row in made.rows()}
+    small, before = rows["pruned 2x32 to 2x32x32 int8"], rows["student 2x32 int8"]
+    assert small.unpruned == before.name and small.parent == "pruned 2x32 to 2x32x32 fp32"
+    assert rows[small.parent].unpruned == "student 2x32 fp32"
+    assert small.shape == {**before.shape, "feed_forward": 32}
+    step = small.training
+    assert step.stage == "prune" and step.inputs["student.0"] is before.training
+    alike = {name for name in before.training.inputs if name != "student.0"}
+    assert alike == {name for name in step.inputs if name != "student.0"}
+    assert step.settings["losses"] == before.training.settings["losses"]
+    assert step.settings["batch"] == 32
+    assert 1 <= step.settings["steps"] <= before.training.settings["steps"]
+    start = small.untrained.inputs["graph.0"].inputs["model.0"]
+    assert start.stage == "initialize" and start.settings["shape"]["feed_forward"] == 32
+
+
+def test_the_control_of_a_pruned_student_is_pruned_on_labels_alone():
+    from edgedistill.builder.course import begun
+
+    made = plan(student="2", prune="0.5")
+    rows = {row.name: row for row in made.rows()}
+    control = rows["control pruned 2x32 to 2x32x32 int8"]
+    assert control.training.stage == "prune" and control.training.settings["alpha"] == 0.0
+    assert not any(name.startswith("labels") for name in control.training.inputs)
+    assert control.training.inputs["student.0"] is rows["control 2x32 int8"].training
+    twin = rows["pruned 2x32 to 2x32x32 int8"]
+    assert begun(control) is begun(twin) is begun(rows["student 2x32 int8"])
+    assert control.shape == twin.shape
+    assert control.training.settings["steps"] == twin.training.settings["steps"]
+
+
+def test_no_pruning_changes_no_key():
+    keyed = [
+        {keys.key(step) for step in steps_of(plan(prune=told).rows())} for told in (None, "none")
+    ]
+    more = {keys.key(step) for step in steps_of(plan(prune="0.5").rows())}
+    assert keyed[0] == keyed[1] < more
+
+
+def test_of_several_students_those_that_can_not_be_pruned_are_told():
+    made = plan(student=["1", "2"], prune="layers=1")
+    assert any(row.name == "pruned 2x32 to 1x32 int8" for row in made.rows())
+    assert any("student 1x32 is not pruned" in note for note in made.notes)
+    with pytest.raises(ModelError, match="leaves all of it"):
+        plan(student="1", prune="layers=1")

@@ -145,7 +145,7 @@ def _needs(held: _Contest, entry: Entry) -> float:
     """Estimate the seconds of a student: labels, training, a control, evaluation, measuring."""
     course = held.course
     training = labels = 0.0
-    controls = [row.training for row in entry.controls[:1] if row.training]
+    controls = [row.training for row in entry.controls[-1:] if row.training]
     for step in _ahead(course, [entry.training, *controls]):
         if hasattr(keys.stage_of(step), "estimate"):
             training += course.estimate(_at_once(step))
@@ -224,7 +224,9 @@ def contender(course: Course, row: Candidate, found: Figures) -> judge.Contender
     baseline = course.plan.baseline
     seen = figures.judge(course, row, baseline, "validation")
     own = figures.judge_own(course, row, baseline, "own_validation")
-    return judge.Contender(row.name, row.role, seen, found, row.parent, own=own)
+    return judge.Contender(
+        row.name, row.role, seen, found, row.parent, own=own, unpruned=row.unpruned
+    )
 
 
 def _control(held: _Contest, known: Mapping[str, Any]) -> tuple[str | None, tuple[Candidate, ...]]:
@@ -240,8 +242,10 @@ def _control(held: _Contest, known: Mapping[str, Any]) -> tuple[str | None, tupl
         choice = _so_far(held)
         provisional = choice.chosen or choice.best_miss or held.trained[0].name
     for entry in held.trained:
-        if any(row.name == provisional for row in entry.rows):
-            twins = tuple(row for row in entry.controls if _shown(held, entry, row))
+        shown = next((row for row in entry.rows if row.name == provisional), None)
+        if shown is not None:
+            alike = (row for row in entry.controls if row.shape == shown.shape)
+            twins = tuple(row for row in alike if _shown(held, entry, row))
             held.course.run(*(row.validation for row in twins))
             return provisional, twins
     return provisional, ()
@@ -250,4 +254,5 @@ def _control(held: _Contest, known: Mapping[str, Any]) -> tuple[str | None, tupl
 def _shown(held: _Contest, entry: Entry, control: Candidate) -> bool:
     """Say whether a control's counterpart can be chosen at all."""
     gone = {**held.found.unfit, **held.found.dropped}
-    return any(row.scheme == control.scheme and row.name not in gone for row in entry.rows)
+    rows = [row for row in entry.rows if row.shape == control.shape]
+    return any(row.scheme == control.scheme and row.name not in gone for row in rows)

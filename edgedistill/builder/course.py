@@ -72,6 +72,15 @@ class Course:
         self.progress({"kind": "note", "text": text})
 
 
+def begun(row: Candidate) -> Step | Source | None:
+    """Return what a row's student was before any training; None where nothing was trained."""
+    step = row.training
+    while step is not None and step.stage == "prune":
+        before = step.inputs["student.0"]
+        step = before if isinstance(before, Step) else None
+    return step.inputs["student.0"] if step is not None else None
+
+
 def evaluated(row: Candidate) -> tuple[Step | None, ...]:
     """Return the evaluations of a row, on every split."""
     return (row.train, row.validation, row.test, *row.own.values())

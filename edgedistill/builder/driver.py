@@ -181,7 +181,7 @@ def _bytes(step: Step, prepared: Prepared) -> float:
     facts = prepared.facts
     weights = 4.0 * (prepared.model.parameters or 0)
     rows = max(facts.rows.values())
-    if step.stage in ("finetune", "distill"):
+    if step.stage in ("finetune", "distill", "prune"):
         return 4 * weights
     if step.stage == "encode":
         tokens = facts.teacher.encoder.get("max_length")
@@ -217,7 +217,7 @@ def _choose(
     known = course.store.decision(key) or {}
     before = None if course.job.run.redecide else known.get("chosen")
     state, why = fresh.states.get(before or "", ("dropped", ""))
-    repeats = state not in ("dropped", "skipped", "failed")
+    repeats = before in judged and state != "failed"
     said: list[str] = []
     choice = fresh
     if before and repeats and before != fresh.chosen:
@@ -263,6 +263,7 @@ def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcom
             one.row.parent,
             own=one.own.validation,
             ships=record.ships_itself(course, one.row),
+            unpruned=one.row.unpruned,
         )
         for name, one in judged.items()
     ]

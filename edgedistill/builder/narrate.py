@@ -81,7 +81,7 @@ def _untrained(step: Step, row: Row) -> str:
 
 def _is_untrained(step: Step) -> bool:
     for thing in step.inputs.values():
-        if isinstance(thing, Step) and thing.stage in ("distill", "finetune"):
+        if isinstance(thing, Step) and thing.stage in ("distill", "finetune", "prune"):
             return False
         if isinstance(thing, Step) and thing.stage == "initialize":
             return True
@@ -107,6 +107,10 @@ SAID: Mapping[str, Any] = {
     ),
     "distill": lambda step, row, *_: (
         f"{_bare(row)}, {step.settings['steps']:,} steps"
+        + (" on labels alone" if row.role == "control" else "")
+    ),
+    "prune": lambda step, row, *_: (
+        f"{_bare(row)}, {step.settings['steps']:,} steps in {step.settings['rounds']} rounds"
         + (" on labels alone" if row.role == "control" else "")
     ),
     "export": lambda step, row, *_: f"{_bare(row)}{_untrained(step, row)} to ONNX",

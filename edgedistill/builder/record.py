@@ -14,7 +14,7 @@ from edgedistill import __version__, judge, plugins
 from edgedistill import report as reports
 from edgedistill import target as targets
 from edgedistill.builder import figures
-from edgedistill.builder.course import Course, steps_of
+from edgedistill.builder.course import Course, begun, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
 from edgedistill.builder.teacher import answered
 from edgedistill.job import Job
@@ -148,7 +148,8 @@ def _worth(course: Course, rows: Mapping[str, Judged], choice: Choice) -> report
         for control in controls
         if one.row.role in ("candidate", "student_fp32")
         and one.row.scheme == control.scheme
-        and _start(one.row) is _start(control)
+        and one.row.shape == control.shape
+        and begun(one.row) is begun(control)
     }
     if not pairs:
         return None
@@ -157,10 +158,6 @@ def _worth(course: Course, rows: Mapping[str, Judged], choice: Choice) -> report
     gains = {split: figures.gain(course, row, control, split) for split in ("validation", "test")}
     rows_of = rows[row.name].test.score.rows
     return reports.Worth(row.name, control.name, gains["validation"], gains["test"], rows_of)
-
-
-def _start(row: Candidate) -> Any:
-    return row.training.inputs["student.0"] if row.training else None
 
 
 def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
@@ -268,6 +265,7 @@ FLAGS = {  # settings that have a flag of their own
     "data.path": "--data",
     "task.name": "--task",
     "distill.recipe": "--recipe",
+    "prune.kind": "--prune",
     "run.objective": "--objective",
     "run.seed": "--seed",
     "run.threads": "--threads",

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgedistill import judge
 from edgedistill.builder import figures
-from edgedistill.builder.course import Course
+from edgedistill.builder.course import Course, begun
 from edgedistill.measure import host, session
 from edgedistill.records import Candidate, Figures, Step
 from edgedistill.store import keys
@@ -28,15 +28,15 @@ BEFORE_TRAINING = ("latency_p90_ms", "memory_mb", "size_mb", "load_ms")
 
 @dataclass(frozen=True)
 class Entry:
-    """One student: its rows share one training."""
+    """One student: its rows share one training, which those of what is pruned of it go on from."""
 
-    training: Step
+    training: Step  # the last one
     rows: tuple[Candidate, ...]  # float first, then one a scheme
-    controls: tuple[Candidate, ...]
+    controls: tuple[Candidate, ...]  # the same, on labels alone; those of the pruned one last
 
     @property
     def name(self) -> str:
-        return self.rows[-1].name
+        return [row for row in self.rows if row.unpruned is None][-1].name
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,13 @@ def entries(course: Course) -> list[Entry]:
     students = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
     made: dict[int, list[Candidate]] = {}
     for row in students:
-        made.setdefault(id(row.training), []).append(row)
+        made.setdefault(id(begun(row)), []).append(row)
     controls = [row for row in plan.beside if row.role == "control"]
     found = []
     for rows in made.values():
-        training = rows[0].training
+        training = next((row for row in rows if row.unpruned), rows[0]).training
         assert training is not None
-        initial = training.inputs["student.0"]
-        twins = [
-            row for row in controls if row.training and row.training.inputs["student.0"] is initial
-        ]
+        twins = [row for row in controls if begun(row) is begun(rows[0])]
         found.append(Entry(training, tuple(rows), tuple(twins)))
     return found
 

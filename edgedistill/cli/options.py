@@ -83,7 +83,11 @@ JOB = together(
         help="Layers (2), a shape (2x256, 2x256v6000), same, or a checkpoint. Repeat for several.",
     ),
     click.option("--recipe", metavar="R", help="How to distill: a name or a .toml file."),
-    click.option("--prune", metavar="P", help="Structured pruning: none."),
+    click.option(
+        "--prune",
+        metavar="P",
+        help="What to keep of a trained student: 0.5, feed_forward=0.5, layers=2; or none.",
+    ),
     click.option("--quantize", metavar="Q", help="auto, none, or a scheme's name."),
     LIMIT,
     click.option("--objective", metavar="O", help="latency, score or size."),

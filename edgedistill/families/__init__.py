@@ -20,6 +20,13 @@ class Family(Protocol):
     distill over the recipe's), and, where its students can start from models of other families,
     those in `STARTS_FROM`, with `reads(text)`: whether a student's text is one of its own. And
     `starts(shape, teacher)`: the sets of layers, by name, that are worth a trial as a start.
+
+    One whose models can be pruned has, all together: `PRUNES`, the kinds of units that can go, the
+    usual one first; `pruned(shape, wish, config)`, the shape that is left, where `wish` says by
+    kind ("": the usual one) a share below 1 or a number; `between(shape, target, part, config)`,
+    one on the way there; `gated(model)`, a context that gives what reads the gates' gradients after
+    a backward pass, {group: one value a unit}; and `prune(model, shape, importance)` -> (model,
+    facts), which keeps the units of the largest importance.
     """
 
     MODEL_TYPES: tuple[str, ...]

@@ -74,6 +74,8 @@ def configure(config: Any, student: Shape, teacher: Shape) -> None:
     """Write a student's width into its config. Raises `ModelError` where it can't be narrowed."""
     config.hidden_size = student["hidden"]
     config.num_attention_heads = student["heads"]
+    if "head_size" in student or hasattr(config, "head_dim"):
+        config.head_dim = student.get("head_size") or student["hidden"] // student["heads"]
     if hasattr(config, "mlp_ratio"):
         ratio, rest = divmod(student["feed_forward"], student["hidden"])
         if rest:

@@ -1,18 +1,18 @@
 """Transformers encoders whose layers can be subset: BERT and its like, ViT and its like.
 
-A shape is {"layers", "hidden", "heads", "feed_forward"} and, for texts, {"vocabulary"}.
+A shape is {"layers", "hidden", "heads", "feed_forward"} and, for texts, {"vocabulary"}; where heads
+were pruned, {"head_size"} too, which is else the hidden size over the heads.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from edgedistill.errors import ModelError
-from edgedistill.families import _projection, _width
+from edgedistill.families import _projection, _pruning, _stack, _width
 from edgedistill.records import Shape
 
 PACKAGES = ("torch", "transformers", "optimum")
@@ -28,7 +28,6 @@ REFUSED = {
 }
 WIDTHS = ("family", "select", "pca")  # how a narrower student's dimensions are found
 WIDTH = ("hidden", "heads", "feed_forward")
-STAGE_NAMES = ("stage_names", "out_features", "out_indices")
 # Our name: optimum's name; then the names in a plain config.json, where optimum has none.
 NORMALIZED = {
     "layers": "num_layers",
@@ -43,6 +42,7 @@ OWN = {
     "feed_forward": ("intermediate_size", "hidden_dim"),
     "vocabulary": ("vocab_size",),
 }
+stack, locate = _stack.path, _stack.locate  # where the list of layers is, and what lies in it
 
 
 def covers(config: Mapping[str, Any]) -> bool:
@@ -64,22 +64,29 @@ def shape(config: Mapping[str, Any]) -> Shape:
             found[name] = _count(value, OWN[name][0])
         elif name != "vocabulary":
             raise ModelError(f"config.json says nothing of '{OWN[name][0]}': expected a number")
+    size = config.get("head_dim")
+    if size is not None and _count(size, "head_dim") * found["heads"] != found["hidden"]:
+        found["head_size"] = int(size)
     return found
 
 
 def parse(text: str, teacher: Shape) -> Shape:
     """Read layers (2), layers x width (2x256), layers x width x feed-forward (2x256x512), same.
 
-    Each may end in the pieces of a smaller vocabulary (2x256v6000, 2v6000). Raises `ModelError`.
+    Each may end in a number of heads (images: 2x256h4) and in the pieces of a smaller vocabulary
+    (2x256v6000, 2v6000). Raises `ModelError`.
     """
-    match = re.fullmatch(r"(?:same|(\d+)(?:x(\d+)(?:x(\d+))?)?)(?:v(\d+))?", text.strip())
+    sizes = r"(?:same|(\d+)(?:x(\d+)(?:x(\d+))?)?)(?:h(\d+))?(?:v(\d+))?"
+    match = re.fullmatch(sizes, text.strip())
     if not match:
         raise ModelError(
             f"'{text}' is no student: expected layers (2), layers x width (2x256), "
             "layers x width x feed-forward (2x256x512), same; "
             "with a smaller vocabulary, 2x256v6000"
         )
-    layers, hidden, feed_forward, vocabulary = (int(one) if one else None for one in match.groups())
+    layers, hidden, feed_forward, heads, vocabulary = (
+        int(one) if one else None for one in match.groups()
+    )
     if layers is not None and not 1 <= layers <= teacher["layers"]:
         raise ModelError(f"a student of {layers} layers: expected 1 to {teacher['layers']}")
     made = dict(teacher)
@@ -88,6 +95,12 @@ def parse(text: str, teacher: Shape) -> Shape:
         made |= {"layers": layers, **_scaled(width, teacher)}
     if feed_forward is not None:
         made["feed_forward"] = _ranged("a feed-forward", feed_forward, 8, teacher["feed_forward"])
+    if heads is not None:
+        if "vocabulary" in teacher:
+            raise ModelError(f"'{text}': heads of a model of texts follow from its width")
+        size = _pruning.head_size(made)
+        made["heads"] = _ranged("heads", heads, 1, made["heads"])
+        made |= {"head_size": size} if size * heads != made["hidden"] else {}
     if vocabulary is not None:
         if "vocabulary" not in teacher:
             raise ModelError(f"'{text}': a model of images has no vocabulary; expected 2 or 2x256")
@@ -102,6 +115,8 @@ def name(shape: Shape, teacher: Shape | None = None) -> str:
         return made
     if shape["feed_forward"] != _feed_forward(shape["hidden"], teacher):
         made += f"x{shape['feed_forward']}"
+    if shape["heads"] != teacher["heads"] * shape["hidden"] // teacher["hidden"]:
+        made += f"h{shape['heads']}"
     if shape.get("vocabulary") != teacher.get("vocabulary"):
         made += f"v{shape['vocabulary']}"
     return made
@@ -165,7 +180,7 @@ def shrink(
     if len(layers) != shape["layers"] or not all(0 <= index < depth for index in layers):
         raise ModelError(f"layers {list(layers)}: expected {shape['layers']} of 0 to {depth - 1}")
     whole_shape = _shape_of(teacher)
-    config = _config(teacher.config, shape, layers)
+    config = _stack.config_of(teacher.config, shape, layers)
     if any(shape[name] != whole_shape[name] for name in WIDTH):
         _width.configure(config, shape, whole_shape)
     with torch.random.fork_rng(devices=[]):
@@ -174,10 +189,22 @@ def shrink(
     source, target = teacher.state_dict(), student.state_dict()
     if init == "random":
         return student.eval(), {"copied": [], "sliced": [], "fresh": sorted(target)}
-    names = {key: _source_name(key, whole, layers) for key in target}
+    names = {key: _stack.source_name(key, whole, layers) for key in target}
     pairs = {name: (source[name], target[key]) for key, name in names.items() if name in source}
     table = _table(teacher)
     cut = _cutter(width, pairs, whole, whole_shape, shape, table)
+    return student.eval(), _copied(source, target, names, cut)
+
+
+def _copied(
+    source: Mapping[str, Any],
+    target: Mapping[str, Any],
+    names: Mapping[str, str],
+    cut: Callable[[str, Any, Any], Any],
+) -> dict[str, list[str]]:
+    """Fill a student's tensors from the teacher's; return which were copied, sliced and fresh."""
+    import torch
+
     facts: dict[str, list[str]] = {"copied": [], "sliced": [], "fresh": []}
     with torch.no_grad():
         for key, tensor in target.items():
@@ -190,7 +217,7 @@ def shrink(
             tensor.copy_(values)
             same = values.shape == source[names[key]].shape
             facts["copied" if same else "sliced"].append(key)
-    return student.eval(), facts
+    return facts
 
 
 def _cutter(
@@ -241,56 +268,34 @@ def fold(model: Any, kept: Sequence[int]) -> None:
             setattr(config, key, new.get(value))
 
 
-def locate(name: str, model: Any) -> str:
-    """Map "hidden.3", "attention.1", "query.0" or "embeddings" to the module that gives it.
+# ---------------------------------------------------------------- pruning
 
-    Layers from 0; attention is read after its softmax. Raises `ModelError` for what is not there.
+PRUNES = _pruning.PRUNES
+pruned, between = _pruning.pruned, _pruning.between
+
+
+def gated(model: Any) -> Any:
+    """Open the gates of a model's heads, feed-forward channels and layers: see `_pruning.gated`."""
+    return _pruning.gated(model, stack(model), _shape_of(model)["heads"])
+
+
+def prune(model: Any, shape: Shape, importance: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the model that is left of the most important units, and which layers those are.
+
+    `importance`: what `gated` reads, averaged over batches, one value a unit.
     """
-    kind, _, index = name.partition(".")
-    whole = stack(model)
-    if name == "embeddings":  # as wide as the layers: ELECTRA's are brought to it afterwards
-        body = whole.partition(".")[0]
-        parts = [path for path, _ in model.get_submodule(body).named_children()]
-        return f"{body}.{'embeddings_project' if 'embeddings_project' in parts else 'embeddings'}"
-    depth = len(model.get_submodule(whole))
-    if not (index.isdecimal() and int(index) < depth):
-        raise ModelError(f"a loss reads '{name}' of a model of {depth} layers, 0 to {depth - 1}")
-    place = f"{whole}.{index}"
-    inner = {path for path, _ in model.get_submodule(place).named_modules()}
-    if kind == "hidden":
-        return place
-    ends = ATTENTION if kind == "attention" else PROJECTIONS.get(kind, ())
-    found = [path for path in sorted(inner, key=len) if path.split(".")[-1] in ends]
-    if not found:
-        raise ModelError(f"this family has no '{name}' to read")
-    if kind == "attention":
-        return f"{place}.{found[-1]}"
-    return f"{place}.{found[0]}"
-
-
-ATTENTION = ("self", "attention", "attn")
-PROJECTIONS = {
-    "query": ("query", "q_lin", "q_proj", "q"),
-    "key": ("key", "k_lin", "k_proj", "k"),
-    "value": ("value", "v_lin", "v_proj", "v"),
-}
-
-
-def stack(model: Any) -> str:
-    """Return the path of the list of the model's layers."""
-    from torch import nn
-
-    depth = model.config.num_hidden_layers
-    found = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == depth
-        and len({type(one) for one in module}) == 1
-    ]
-    if not found:
-        raise ModelError(f"no list of {depth} layers in {type(model).__name__}: it can't be subset")
-    return min(found, key=lambda path: path.count("."))
+    whole, whole_shape = stack(model), _shape_of(model)
+    layers, kept = _pruning.keep(importance, whole_shape, shape)
+    config = _stack.config_of(model.config, shape, layers)
+    _width.configure(config, shape, whole_shape)
+    student = type(model)(config).float()
+    source, target = model.state_dict(), student.state_dict()
+    names = {key: _stack.source_name(key, whole, layers) for key in target}
+    cut = partial(_width.cut, stack=whole, teacher=whole_shape, kept=kept)
+    fresh = _copied(source, target, names, cut)["fresh"]
+    if fresh:
+        raise ModelError(f"'{fresh[0]}' of {type(model).__name__} can't be pruned")
+    return student.eval(), {"layers": layers}
 
 
 def _shape_of(model: Any) -> Shape:
@@ -323,6 +328,8 @@ def _count(value: Any, name: str) -> int:
 
 def _scaled(hidden: int, teacher: Shape) -> dict[str, int]:
     """Scale heads and feed-forward with the width; heads keep their size."""
+    if hidden == teacher["hidden"]:
+        return {name: teacher[name] for name in WIDTH}
     size = teacher["hidden"] // teacher["heads"]
     if hidden % size or not size <= hidden <= teacher["hidden"]:
         near = min(max(size, round(hidden / size) * size), teacher["hidden"])
@@ -336,6 +343,8 @@ def _scaled(hidden: int, teacher: Shape) -> dict[str, int]:
 
 def _feed_forward(hidden: int, teacher: Shape) -> int:
     """Return the feed-forward of a width where nothing else is said."""
+    if hidden == teacher["hidden"]:
+        return teacher["feed_forward"]
     return round(teacher["feed_forward"] * hidden / teacher["hidden"] / 8) * 8
 
 
@@ -343,26 +352,3 @@ def _ranged(what: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ModelError(f"{what} of {value:,}: expected {low:,} to {high:,} (the teacher's)")
     return value
-
-
-def _config(config: Any, shape: Shape, layers: Sequence[int]) -> Any:
-    told = config.to_dict()
-    if "stage_names" in told:  # DINOv2 names its layers in the config, and checks the names
-        inner = {name: told[name] for name in told if name not in STAGE_NAMES}
-        made = type(config).from_dict({**inner, "num_hidden_layers": shape["layers"]})
-        made._attn_implementation = "eager"
-    else:
-        made = copy.deepcopy(config)
-    made.num_hidden_layers = shape["layers"]
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        made.layer_types = [kinds[index] for index in layers]
-    return made
-
-
-def _source_name(key: str, whole: str, layers: Sequence[int]) -> str:
-    """Return the teacher's name of a student's parameter."""
-    if not key.startswith(whole + "."):
-        return key
-    index, _, rest = key[len(whole) + 1 :].partition(".")
-    return f"{whole}.{layers[int(index)]}.{rest}"

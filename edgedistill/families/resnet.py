@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, nearest
+from edgedistill.families import _channels
 from edgedistill.records import Shape
 
 PACKAGES = ("torch", "transformers")
@@ -99,7 +100,7 @@ def shrink(
 
     config = copy.deepcopy(teacher.config)
     config.depths, config.embedding_size = _blocks(shape), shape["embedding"]
-    config.hidden_sizes = [shape[f"channels.{stage}"] for stage in range(shape["stages"])]
+    config.hidden_sizes = _channels_of(shape)
     _check(layers, shape, teacher.config.depths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -134,6 +135,105 @@ def locate(name: str, model: Any) -> str:
     return places[int(index)]
 
 
+# ---------------------------------------------------------------- pruning
+
+PRUNES = ("channels", "layers")  # kinds of units, the usual one first
+
+
+def pruned(shape: Shape, wish: Mapping[str, float], config: Mapping[str, Any]) -> Shape:
+    """Return the shape that is left: of channels that share (or so many in the last stage), and of
+    blocks that share, or so many.
+
+    Raises `ModelError` for a kind that there is not, `MissingPackage` without Torch-Pruning.
+    """
+    widths, blocks = _channels_of(shape), _blocks(shape)
+    embedding = shape["embedding"]
+    for kind, part in wish.items():
+        kind = kind or PRUNES[0]
+        if kind not in PRUNES:
+            raise ModelError(
+                f"residual networks have no '{kind}' to prune: {nearest(kind, PRUNES)}"
+            )
+        whole = shape["channels" if kind == "channels" else "blocks"]
+        share = part if part < 1 else part / whole
+        least = 1 if kind == "channels" else len(blocks)
+        if share > 1 or (part >= 1 and part < least):
+            raise ModelError(
+                f"{part:g} {kind} of {whole} can't be kept: expected {least} to {whole}"
+            )
+        if kind == "layers":
+            blocks = _spread(max(len(blocks), round(whole * share)), shape)
+            continue
+        _channels.check_installed()
+        step = _multiple(config)
+        widths = [_rounded(each, each * share, step) for each in widths]
+        alike = embedding == shape["channels.0"]  # then they are added up
+        embedding = widths[0] if alike else _rounded(embedding, embedding * share, MULTIPLE)
+        if not alike and embedding == widths[0]:  # the shortcut between them would go
+            embedding = shape["embedding"]
+    return _shape(blocks, widths, embedding)
+
+
+def between(shape: Shape, target: Shape, part: float, config: Mapping[str, Any]) -> Shape:
+    """Return the shape that lies that part of the way from one to another, as a config can say."""
+
+    def reached(name: str, step: int) -> int:
+        wanted = shape[name] - (shape[name] - target[name]) * part
+        return max(target[name], _rounded(shape[name], wanted, step))
+
+    stages, step = range(shape["stages"]), _multiple(config)
+    widths = [reached(f"channels.{stage}", step) for stage in stages]
+    alike = shape["embedding"] == shape["channels.0"]
+    embedding = widths[0] if alike else reached("embedding", MULTIPLE)
+    if not alike and embedding == widths[0]:
+        embedding = target["embedding"]
+    return _shape([reached(f"blocks.{stage}", 1) for stage in stages], widths, embedding)
+
+
+def gated(model: Any) -> Any:
+    """Open the gates of a model's channels and blocks: see `_channels.gated`."""
+    return _channels.gated(model, _places(model))
+
+
+def prune(model: Any, shape: Shape, importance: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the model that is left of the most important units, and which blocks those are.
+
+    `importance`: what `gated` reads, averaged over batches, one value a unit.
+    """
+    config = copy.deepcopy(model.config)
+    config.embedding_size, config.hidden_sizes = shape["embedding"], _channels_of(shape)
+    narrow = _channels.shrink(model, config, importance)
+    layers = _best_blocks(importance["layers"].tolist(), model.config.depths, _blocks(shape))
+    config = copy.deepcopy(config)
+    config.depths = _blocks(shape)
+    student = type(model)(config).float()
+    source, target = narrow.state_dict(), student.state_dict()
+    taken = dict(zip(_places(student), (_places(model)[index] for index in layers), strict=True))
+    for key, tensor in target.items():
+        place = next((each for each in taken if key.startswith(each + ".")), None)
+        tensor.copy_(source[taken[place] + key[len(place) :] if place else key])
+    return student.eval(), {"layers": layers}
+
+
+def _best_blocks(values: Sequence[float], depths: Sequence[int], kept: Sequence[int]) -> list[int]:
+    """Return the blocks that stay, counted through: each stage's first, and its best."""
+    chosen, start = [], 0
+    for depth, count in zip(depths, kept, strict=True):
+        rest = sorted(range(start + 1, start + depth), key=lambda index: -values[index])
+        chosen += sorted([start, *rest[: count - 1]])
+        start += depth
+    return chosen
+
+
+def _multiple(config: Mapping[str, Any]) -> int:
+    """Return what channels are rounded to: those inside a bottleneck are a fourth of them."""
+    return MULTIPLE * (4 if config.get("layer_type", "bottleneck") == "bottleneck" else 1)
+
+
+def _rounded(whole: int, wanted: float, step: int) -> int:
+    return min(whole, max(step, round(wanted / step) * step))
+
+
 # ---------------------------------------------------------------- shapes
 
 
@@ -146,6 +246,10 @@ def _shape(blocks: Sequence[int], channels: Sequence[int], embedding: int) -> di
 
 def _blocks(shape: Shape) -> list[int]:
     return [shape[f"blocks.{stage}"] for stage in range(shape["stages"])]
+
+
+def _channels_of(shape: Shape) -> list[int]:
+    return [shape[f"channels.{stage}"] for stage in range(shape["stages"])]
 
 
 def _spread(blocks: int, teacher: Shape) -> list[int]:

@@ -12,6 +12,7 @@ from edgedistill.records import Check, Choice, Figures
 
 ROUNDS = 10  # below which a latency's interval says too little to refuse int8 for it
 TIE = 1.05  # latencies this near to the lowest are alike
+PRUNED = 0.95  # of the unpruned p90: what is not faster than that is not worth its training
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Contender:
     stopped: tuple[str, str] | None = None
     own: Evaluation | None = None  # what validation's part of the own rows shows
     ships: bool = False  # a baseline that may be chosen itself: an .onnx of the user's
+    unpruned: str | None = None  # the name of the row that this one was pruned from
 
 
 def verdict(held: Sequence[Check] | None, *, strict: bool = False) -> str:
@@ -64,7 +66,8 @@ def choose(
     """Choose among the candidates by what validation shows; test has no say.
 
     `objective` is latency, score or size. int8 takes its float parent's place where it pays, and
-    costs at most `max_drop` points of the parent's score.
+    costs at most `max_drop` points of the parent's score. What was pruned is dropped unless it is
+    at least 5 % faster than before.
     """
     standings = {row.name: _standing(row, limits) for row in contenders if _in_play(row)}
     states = {row.name: _resting(row) for row in contenders if row.name not in standings}
@@ -78,15 +81,21 @@ def choose(
     for name, stands in fits.items():
         parent = by_name.get(stands.row.parent or "")
         loses = _does_not_pay(stands.row, parent, limits, max_drop)
-        if loses:
-            states[name] = ("measured", f"not kept: {loses}")
-            del pool[name]
+        idle = _prunes_in_vain(stands.row, by_name.get(stands.row.unpruned or ""), limits)
+        if idle or loses:
+            vain = ("dropped", f"pruning not kept: {idle}")
+            states[name] = vain if idle else ("measured", f"not kept: {loses}")
+            pool.pop(name, None)
         elif parent is not None and parent.name in pool:
             states[parent.name] = ("measured", f"fits too, but {name} costs less")
             del pool[parent.name]
     # its parent may be no candidate: what fits is then better than nothing
     pool = pool or fits
     best, reason = _best(list(pool.values()), objective)
+    for name in standings.keys() - fits.keys():
+        if by_name[name].unpruned:
+            why = "; ".join(standings[name].misses)
+            states[name] = ("dropped", f"pruning not kept: does not fit: {why}")
     for name in pool:
         states[name] = ("kept", f"fits too: {_figures_text(by_name[name])}")
     states[best.name] = ("chosen", reason)
@@ -182,6 +191,29 @@ def _does_not_pay(
     if max_drop is not None and costs > max_drop:
         return f"it costs {costs:.2f} points more than {parent.name}, allowed {max_drop:g}"
     return None
+
+
+def _prunes_in_vain(
+    row: Contender, before: Contender | None, limits: Mapping[str, float]
+) -> str | None:
+    """Return why a pruned row is not worth its training: it is hardly faster than before.
+
+    Both are measured in one run, so that is held on this host. Beside one that does not fit itself,
+    what fits is worth it.
+    """
+    if before is None or before.stopped or before.figures.failed or before.validation is None:
+        return None
+    mine, theirs = row.figures.latency, before.figures.latency
+    if _standing(before, limits).misses or mine is None or theirs is None:
+        return None
+    if mine.p90 <= PRUNED * theirs.p90:
+        return None
+    gain = 100 * (1 - mine.p90 / theirs.p90)
+    than = f"{abs(gain):.1f} % {'below' if gain >= 0 else 'above'} that of {before.name}"
+    return (
+        f"its p90 here, {mine.p90:.3g} ms, is {than} ({theirs.p90:.3g} ms); "
+        f"at least {100 * (1 - PRUNED):.0f} % faster is asked"
+    )
 
 
 def _slower(mine: Figures, theirs: Figures) -> bool:

@@ -4,13 +4,14 @@ Every row of the report is a chain of steps, and chains share their steps:
 
     rows ── encode ──┬────────────── label ──┐
                      │                       v
-    model ─ finetune ┴─ initialize ──── distill ── export ── quantize ── evaluate
+    model ─ finetune ┴─ initialize ── distill (── prune) ── export ── quantize ── evaluate
 
 facts       what is known before anything runs
 wishes      what the job, the starter and the recipe say of each stage
 reading     which rows a training reads
 steps       the steps of one plan, each made once
 students    the steps of a student: initialize and distill
+pruning     the steps of a pruned student
 starts      where a student starts, and whom it learns from
 rows        the rows of the report, each a chain of steps; `propose`
 """

@@ -10,7 +10,7 @@ from edgedistill import plugins
 from edgedistill.data.split import OWN
 from edgedistill.errors import JobError, TargetError, nearest
 from edgedistill.job import Job
-from edgedistill.planner import starts
+from edgedistill.planner import pruning, starts
 from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.steps import Steps, Tutor
 from edgedistill.planner.students import Student, initial, students, trained
@@ -42,13 +42,23 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
         candidates.append(_row(steps, f"{whose} {word}", role, quantized, teacher, **about))
     helps = starts.assistant(steps)
     tutor = helps[1] if helps else None
-    for student in () if given else students(steps):
+    everyone = [] if given else students(steps)
+    left, said = pruning.pruned(steps, everyone)
+    notes += said
+    for student, smaller in zip(everyone, left, strict=True):
         start = initial(steps, student)
         begin = starts.begin(steps, student, start, tutor)
         training = trained(steps, student, begin, control=False, tutor=tutor)
+        alone = trained(steps, student, begin, control=True)
         own, single = _student(steps, student, start, training, schemes)
         candidates += own
-        beside += [single, *_controls(steps, student, begin, schemes)]
+        beside += [single, *_controls(steps, student, alone, schemes)]
+        if smaller is not None:
+            twins = [pruning.recovered(steps, smaller, student, each) for each in (training, alone)]
+            start = pruning.untrained(steps, smaller)
+            own, single = _student(steps, smaller, start, twins[0], schemes, unpruned=student.name)
+            candidates += own
+            beside += [single, *_controls(steps, smaller, twins[1], schemes)]
     beside += [_assistant(steps, *helps)] if helps else []
     taken: set[str] = set()
     for row in (baseline, *candidates, *beside):
@@ -125,8 +135,13 @@ def _student(
     start: Step,
     training: Step,
     schemes: Sequence[tuple[str, str]],
+    *,
+    unpruned: str | None = None,
 ) -> tuple[list[Candidate], Candidate]:
-    """Make the rows of one student: what is chosen from, and its float row."""
+    """Make the rows of one student: what is chosen from, and its float row.
+
+    `unpruned`: of a pruned one the name of the student before.
+    """
     shape, origin, name = student.shape, student.reader, student.name
     graph, untrained = steps.export(training, origin), steps.export(start, origin)
     common: dict[str, Any] = {
@@ -135,26 +150,33 @@ def _student(
         "training": training,
         "model": training,
     }
+
+    def before(word: str) -> str | None:
+        return f"student {unpruned} {word}" if unpruned else None
+
+    called = name if unpruned else f"student {name}"
     single = _row(
         steps,
-        f"student {name} fp32",
+        f"{called} fp32",
         "student_fp32",
         graph,
         origin,
         scheme="none",
         untrained=untrained,
+        unpruned=before("fp32"),
         **common,
     )
     rows = [
         _row(
             steps,
-            f"student {name} {word}",
+            f"{called} {word}",
             "candidate",
             steps.quantize(graph, scheme, origin),
             origin,
             scheme=scheme,
             parent=single.name,
             untrained=steps.quantize(untrained, scheme, origin),
+            unpruned=before(word),
             **common,
         )
         for scheme, word in schemes
@@ -163,11 +185,10 @@ def _student(
 
 
 def _controls(
-    steps: Steps, student: Student, start: Step, schemes: Sequence[tuple[str, str]]
+    steps: Steps, student: Student, control: Step, schemes: Sequence[tuple[str, str]]
 ) -> list[Candidate]:
     """Make a student's controls, one in float and one a scheme: whatever is chosen has its own."""
     shape, origin, name = student.shape, student.reader, student.name
-    control = trained(steps, student, start, control=True)
     graph = steps.export(control, origin)
     return [
         _row(

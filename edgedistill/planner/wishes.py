@@ -22,7 +22,18 @@ class Planned:
     epochs: float = setting(4.0, "passes over the rows", low=0.001, high=100_000)
 
 
-PLANNED: Mapping[str, type] = {"finetune": Planned, "distill": recipe.Planned}
+@dataclass(frozen=True)
+class Recovery:
+    """Settings of prune that the planner turns into others before they reach the stage."""
+
+    epochs: float = setting(2.0, "passes over all rows, of all rounds together", low=0.001)
+
+
+PLANNED: Mapping[str, type] = {
+    "finetune": Planned,
+    "distill": recipe.Planned,
+    "prune": Recovery,
+}
 
 
 @dataclass(frozen=True)

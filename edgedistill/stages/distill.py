@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import plugins as doors
-from edgedistill.errors import InternalError
 from edgedistill.progress import silent
 from edgedistill.records import Progress
 from edgedistill.settings import setting
@@ -101,70 +100,16 @@ def _work(
     stand_in: bool = False,
 ) -> tuple[Any, Any]:
     """Return the student, and the loop's `Work`."""
-    from edgedistill.train import loop, objective, outputs, signals, weights
-    from edgedistill.train.batches import Examples
+    from edgedistill.train import lesson, outputs, weights
 
     outputs.prepare(settings.threads)
     task: Any = doors.find("tasks", settings.task, allow_code=True)
-    family: Any = doors.find("families", settings.family, allow_code=True)
-    folder = inputs["student.0"]
-    teachers = indexed(inputs, "teacher")
-    shape = family.shape(weights.config_of(folder))
-    terms = objective.terms(
-        settings.losses,
-        alpha=settings.alpha,
-        temperature=settings.temperature,
-        student=shape,
-        teacher=family.shape(weights.config_of(teachers[0])) if teachers else shape,
-        seed=settings.seed,
-    )
-    model = weights.load(folder, task, dropout=settings.dropout)
-    examples = Examples(
-        indexed(inputs, "train"), indexed(inputs, "labels"), repeats=settings.repeats
-    )
-    stands = signals.Zeros(model.config.num_labels, settings.device) if stand_in else None
-    read = _teacher(inputs, settings, examples, terms, stands)
-    if read is None:
-        raise InternalError("a loss reads the teacher's logits, but the step has no labels")
-    work = loop.Work(
-        task=task,
-        encoder=task.open_encoder(folder, settings.encoder),
-        examples=examples,
-        validation=Examples(indexed(inputs, "validation")),
-        terms=terms,
-        training=settings,
+    model = weights.load(inputs["student.0"], task, dropout=settings.dropout)
+    work = lesson.work(
+        lesson.folders({name: indexed(inputs, name) for name in INPUTS}),
+        settings,
         resume=resume,
-        teacher=read,
-        family=family,
         progress=progress,
+        outputs=model.config.num_labels if stand_in else 0,
     )
     return model, work
-
-
-def _teacher(
-    inputs: Mapping[str, Path],
-    settings: Settings,
-    examples: Any,
-    terms: Sequence[Any],
-    stands: Any,
-) -> Any:
-    """Return what reads the teacher: cached logits, a live model, or both; None where neither.
-
-    `stands` is what stands in for logits that are not there, or None.
-    """
-    from edgedistill.train import objective, signals, weights
-
-    needs = objective.needs(terms, of_teacher=True)
-    cached = signals.Cached(examples, settings.device) if examples.labels else stands
-    if not needs:
-        return signals.absent
-    if set(needs) == {"logits"}:
-        return cached.read if cached else None
-    task: Any = doors.find("tasks", settings.task, allow_code=True)
-    family: Any = doors.find("families", settings.family, allow_code=True)
-    folders = indexed(inputs, "teacher")
-    if not folders:
-        raise InternalError(f"losses read {', '.join(needs)} of the teacher, but it is no input")
-    model = weights.load(folders[0], task).to(settings.device).eval()
-    live = signals.Live(model, signals.Taps(model, needs, family), task.forward)
-    return signals.Both(live, cached).read if cached else live.read

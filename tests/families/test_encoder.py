@@ -11,7 +11,7 @@ import torch
 
 from edgedistill import plugins
 from edgedistill.errors import ModelError
-from edgedistill.families import _projection, encoder, family_of
+from edgedistill.families import _projection, _stack, encoder, family_of
 from edgedistill.train import weights
 
 KINDS = ("hidden", "attention", "query", "value")
@@ -247,7 +247,7 @@ def test_a_narrower_student_is_slices_of_the_teacher(tmp_path, kind):
     assert facts["sliced"] and not facts["fresh"]
     assert encoder.shape(student.config.to_dict()) == shape
     for name, tensor in student.state_dict().items():  # every value is one of the teacher's
-        origin = encoder._source_name(name, encoder.stack(teacher), [0, 2])
+        origin = _stack.source_name(name, encoder.stack(teacher), [0, 2])
         assert torch.isin(tensor, teacher.state_dict()[origin]).all(), name
     out = tmp_path / "student"
     weights.save(student, out, beside=folder)

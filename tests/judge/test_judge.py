@@ -346,3 +346,51 @@ def test_the_own_drop_has_a_check_and_rows_of_its_own():
 def test_each_split_of_ours_is_doubted_by_itself():
     assert set(judge.not_unseen(OWN)) == {"max_drop_points"}
     assert set(judge.not_unseen(OWN, own=True)) == {"max_own_drop_points"}
+
+
+# ---------------------------------------------------------------- pruning
+
+
+def pruned(drop: float, p90: float, before: judge.Contender) -> tuple[str, str]:
+    """Return the state and reason of a row that was pruned from another."""
+    small = row("pruned int8", drop, p90, size=8.0, unpruned=before.name)
+    return judge.choose([before, small], LIMITS).states[small.name]
+
+
+@pytest.mark.parametrize(
+    ("drop", "p90", "state", "says"),
+    [
+        (0.3, 9.0, "chosen", "lowest p90"),
+        (0.3, 9.5, "chosen", "lowest p90"),
+        (0.3, 9.6, "dropped", "9.6 ms, is 4.0 % below that of student int8 (10 ms); at least 5 %"),
+        (0.3, 11.0, "dropped", "10.0 % above that of student int8"),
+        (3.0, 5.0, "dropped", "pruning not kept: does not fit: drop 3.00 points, allowed 1"),
+    ],
+)
+def test_pruning_is_kept_only_where_it_is_faster_by_5_percent(drop, p90, state, says):
+    found = pruned(drop, p90, row("student int8", 0.2, 10.0))
+    assert found[0] == state and says in found[1]
+
+
+def test_what_was_pruned_leaves_the_row_before_it_in_play():
+    before = row("student int8", 0.0, 10.0)
+    small = row("pruned int8", 0.4, 8.0, unpruned=before.name)
+    choice = judge.choose([before, small], LIMITS, objective="score")
+    assert choice.chosen == "student int8" and choice.states["pruned int8"][0] == "kept"
+
+
+def test_beside_a_row_that_does_not_fit_a_pruned_one_that_does_is_kept():
+    before = row("student int8", 0.2, 20.5)  # over the limit of 20 ms
+    assert pruned(0.3, 19.9, before)[0] == "chosen"
+
+
+def test_a_pruned_row_in_int8_is_held_against_its_float_row_too():
+    rows = [
+        row("student fp32", 0.1, 12.0, role="student_fp32"),
+        row("student int8", 0.2, 10.0, parent="student fp32"),
+        row("pruned fp32", 0.2, 9.0, role="student_fp32", unpruned="student fp32"),
+        row("pruned int8", 0.3, 9.9, parent="pruned fp32", unpruned="student int8"),
+    ]
+    states = judge.choose(rows, LIMITS).states
+    assert states["pruned int8"][0] == "dropped" and "1.0 % below" in states["pruned int8"][1]
+    assert states["pruned fp32"][0] == "chosen"

@@ -1,0 +1,234 @@
+"""Prune: leave out what a trained student needs least, in rounds, and distill it again after each.
+
+Units (feed-forward channels, heads, channels of convolutions, whole layers) are weighed on training
+rows by the loss that trains the student; see `train.importance`. What is left is a plain, smaller
+model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import plugins as doors
+from edgedistill.errors import InternalError
+from edgedistill.progress import silent
+from edgedistill.records import Progress, Shape
+from edgedistill.settings import setting
+from edgedistill.stages import indexed
+from edgedistill.train.pace import Training
+
+INPUTS = {
+    "student": "model",
+    "teacher": "model",
+    "train": "arrays",
+    "labels": "arrays",
+    "validation": "arrays",
+}
+OUTPUT = "model"
+PLANNED = ("epochs",)  # what a job may say beside the settings: the planner makes steps of it
+ESTIMATES_WITHOUT = ("labels",)  # zeros stand in for them
+PACKAGES = ("torch", "transformers", "safetensors", "numpy")
+GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
+DONE = "facts.json"  # written last of a finished round
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The settings: those of the training between rounds, and how much is left."""
+
+    task: str = setting("text-classification", "the task, by name")
+    family: str = setting("encoder", "the family, by name")
+    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
+    losses: Mapping[str, Any] = setting(
+        {"soft_labels": {"weight": 1.0}, "hard_labels": {"weight": 1.0}},
+        "the losses by name, each with its weight (number, [first, last(, until)]) and settings",
+    )
+    alpha: float = setting(0.9, "share of the losses that read the teacher", low=0, high=1)
+    temperature: float = setting(4.0, "of soft labels", low=0.05, high=100)
+    shape: Mapping[str, int] = setting({}, "what is left, as the family names dimensions")
+    rounds: int = setting(3, "in how many steps it is pruned, each with its share", low=1, high=100)
+    rows: int = setting(2048, "training rows that units are weighed on, a round", low=16)
+
+
+def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Name the plugins that a step with these settings uses."""
+    losses = [("losses", name) for name in sorted(settings["losses"])]
+    return [("tasks", settings["task"]), ("families", settings["family"]), *losses]
+
+
+def run(
+    inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
+) -> Mapping[str, Any]:
+    """Write the pruned student.
+
+    Facts: rounds [{shape, layers, parameters, best, steps}], best {score, step, weights} of the
+    last round, steps of all, train_score, rows, parameters, shape, name.
+    """
+    from edgedistill.train import loop, weights
+
+    resume = out / ".resume"
+    model, rounds, last = _pruned(inputs, settings, resume, progress)
+    gap = (
+        loop.score(model, last.examples, last, most=GAP_ROWS)
+        if (last.examples.truth >= 0).any()
+        else None
+    )
+    weights.save(model, out, beside=inputs["student.0"])
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    return {
+        "best": rounds[-1]["best"],
+        "steps": sum(each["steps"] for each in rounds),
+        "history": rounds[-1]["history"],
+        "rounds": [{n: v for n, v in each.items() if n != "history"} for each in rounds],
+        "shape": dict(settings.shape),
+        "name": family.name(settings.shape),
+        "train_score": gap,
+        "rows": len(last.examples),
+        "parameters": weights.parameters(model),
+    }
+
+
+def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> float:
+    """Time some steps on the real rows, of the whole student; return the seconds of all rounds."""
+    from edgedistill.train import loop, weights
+
+    shapes = _shapes(inputs, settings)
+    model = _start(inputs, settings)
+    share = _share(settings, 0, len(shapes))
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    shape = family.shape(weights.config_of(inputs["student.0"]))
+    some = model.config.num_labels
+    work = _work(inputs, share, shape, scratch / ".resume", silent, outputs=some)
+    each = loop.seconds(model, work)
+    return each * len(shapes) * (1 + settings.rows / (share.steps * share.batch))
+
+
+def follow(inputs: Mapping[str, Path], settings: Settings, resume: Path) -> None:
+    """Train along as one of several processes; the first one runs `run`, with this `.resume`."""
+    _pruned(inputs, settings, resume, silent, leads=False)
+
+
+def _pruned(
+    inputs: Mapping[str, Path],
+    settings: Settings,
+    resume: Path,
+    progress: Progress,
+    *,
+    leads: bool = True,
+) -> tuple[Any, list[dict[str, Any]], Any]:
+    """Prune and train, round by round; return the model, facts of the rounds, and the last `Work`.
+
+    A finished round lies in `resume` and is not run again; the next goes on from what was written,
+    whether it was run now or before, so both end with the same bytes.
+    """
+    from edgedistill.train import importance, loop, weights
+
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    shapes = _shapes(inputs, settings)
+    model, told = _start(inputs, settings), []
+    for index, shape in enumerate(shapes):
+        done = resume / f"pruned-{index}"
+        part = resume / f"round-{index}"
+        share = _share(settings, index, len(shapes))
+        work = _work(inputs, share, shape, part, progress)
+        final = index == len(shapes) - 1
+        if not (done / DONE).is_file():
+            if leads:
+                progress({"kind": "note", "text": _said(family, shape, index, len(shapes))})
+            worth = importance.measure(model, work, rows=settings.rows, draw=index)
+            model, kept = family.prune(model, shape, worth)
+            fitted = loop.fit(model, work)
+            if not leads:  # it has no weights to go on with: those of the first are given to all
+                continue
+            facts = {"shape": dict(shape), **kept, "parameters": weights.parameters(model)}
+            told.append({**facts, **fitted.facts()})
+            if not final:
+                _keep(model, done, told[-1], beside=inputs["student.0"])
+                shutil.rmtree(part, ignore_errors=True)
+        else:
+            told.append(json.loads((done / DONE).read_text()))
+        if not final:
+            model = weights.load(done, task, dropout=settings.dropout)
+    return model, told, work
+
+
+def _keep(model: Any, done: Path, facts: Mapping[str, Any], *, beside: Path) -> None:
+    """Write what a round left, its facts last."""
+    from edgedistill.train import weights
+
+    shutil.rmtree(done, ignore_errors=True)
+    weights.save(model, done, beside=beside)
+    aside = done / f"{DONE}.partial"
+    aside.write_text(json.dumps(facts))
+    aside.replace(done / DONE)
+
+
+def _start(inputs: Mapping[str, Path], settings: Settings) -> Any:
+    from edgedistill.train import outputs, weights
+
+    outputs.prepare(settings.threads)
+    task: Any = doors.find("tasks", settings.task, allow_code=True)
+    return weights.load(inputs["student.0"], task, dropout=settings.dropout)
+
+
+def _shapes(inputs: Mapping[str, Path], settings: Settings) -> list[Shape]:
+    """Return the shape that each round leaves; a round that would leave out nothing is none."""
+    from edgedistill.train import weights
+
+    family: Any = doors.find("families", settings.family, allow_code=True)
+    config = weights.config_of(inputs["student.0"])
+    whole, target = family.shape(config), dict(settings.shape)
+    found = [whole]
+    for index in range(settings.rounds):
+        shape = target
+        if index < settings.rounds - 1:
+            shape = family.between(whole, target, (index + 1) / settings.rounds, config)
+        if dict(shape) != dict(found[-1]):
+            found.append(shape)
+    if len(found) == 1:
+        raise InternalError("a step prunes nothing: its shape is the student's own")
+    return found[1:]
+
+
+def _share(settings: Settings, index: int, rounds: int) -> Settings:
+    """Return the settings of one round's training: its share of the steps."""
+    steps = settings.steps * (index + 1) // rounds - settings.steps * index // rounds
+    return dataclasses.replace(settings, steps=max(1, steps))
+
+
+def _said(family: Any, shape: Shape, index: int, rounds: int) -> str:
+    which = f" (round {index + 1} of {rounds})" if rounds > 1 else ""
+    return f"prunes to {', '.join(f'{shape[n]} {n}' for n in _told(family, shape))}{which}"
+
+
+def _told(family: Any, shape: Shape) -> list[str]:
+    return [name for name in family.PRUNES if name in shape]
+
+
+def _work(
+    inputs: Mapping[str, Path],
+    settings: Settings,
+    shape: Shape,
+    resume: Path,
+    progress: Progress,
+    *,
+    outputs: int = 0,
+) -> Any:
+    """Return the loop's `Work` for a student of that shape."""
+    from edgedistill.train import lesson
+
+    return lesson.work(
+        lesson.folders({name: indexed(inputs, name) for name in INPUTS}),
+        settings,
+        shape=shape,
+        resume=resume,
+        progress=progress,
+        outputs=outputs,
+    )
