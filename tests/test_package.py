@@ -47,8 +47,10 @@ def imported():
 
 
 def test_each_dependency_is_imported_and_each_import_is_a_dependency():
-    needed, _ = dependencies()
+    needed, extras = dependencies()
     names = {IMPORTED_AS.get(name, name) for name in needed}
+    for extra in extras.keys() - {"test"}:
+        names |= {name.replace("-", "_") for name in floors(extras[extra])}
     assert names <= imported(), "a dependency that nothing imports"
     brought = {"huggingface_hub"}  # by transformers; a device has no use for it
     assert imported() <= names | brought
