@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.errors import ExportError
-from edgedistill.graph import clean, simplify
+from edgedistill.graph import clean, first_token, simplify
 
 Feed = Mapping[str, np.ndarray]
 AXES = {0: "batch", 1: "length"}
@@ -82,7 +82,8 @@ def export(
     made = onnx.load_model_from_string(buffer.getvalue())
     if integers == "int32":
         clean.narrow(made)
-    return simplify.fold_shapes(clean.clean(made, opset=opset, ir=ir), feeds)
+    made = simplify.fold_shapes(clean.clean(made, opset=opset, ir=ir), feeds)
+    return first_token.narrow(made, simplify.observed(made, feeds))
 
 
 def torch_logits(

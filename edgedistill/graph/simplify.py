@@ -64,7 +64,7 @@ def fold_shapes(model: Any, feeds: Sequence[Feed]) -> Any:
     if not reshapes:
         return model
     names = list(dict.fromkeys(name for node in reshapes for name in (node.input[0], *node.output)))
-    shapes = _observed(model, names, feeds)
+    shapes = observed(model, feeds, names)
     additions = Additions(model.graph)
     for node in reshapes:
         target = _target(shapes[node.input[0]], shapes[node.output[0]])
@@ -92,29 +92,38 @@ def drop_unread(graph: Any) -> None:
     graph.initializer.extend(weights)
 
 
-def _observed(
-    model: Any, names: Sequence[str], feeds: Sequence[Feed]
+def observed(
+    model: Any, feeds: Sequence[Feed], names: Sequence[str] | None = None
 ) -> dict[str, list[tuple[int, ...]]]:
-    """Run the graph on the feeds; returns the shapes of the named tensors, feed by feed."""
+    """Run the graph on the feeds; returns the shapes of the named tensors, feed by feed.
+
+    Without names: of the inputs and of all that the outer graph's nodes give.
+    """
     import onnx
 
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     present = {value.name for value in opened.graph.output}
+    inputs = [value.name for value in opened.graph.input]
+    if names is None:
+        names = list(filter(None, (name for node in model.graph.node for name in node.output)))
     for name in names:
         if name not in present:
             opened.graph.output.add().name = name
     running = sessions.start(opened.SerializeToString(), {"optimization": "none"})
     types = {each.name: each.type for each in running.get_inputs()}
-    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
+    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in (*inputs, *names)}
     for feed in feeds:
         typed = {
             name: value.astype(np.int32) if types[name] == "tensor(int32)" else value
             for name, value in feed.items()
             if name in types
         }
-        for name, value in zip(names, running.run(list(names), typed), strict=True):
-            shapes[name].append(value.shape)
+        for name, value in {
+            **typed,
+            **dict(zip(names, running.run(list(names), typed), strict=True)),
+        }.items():
+            shapes[name].append(np.shape(value))
     return shapes
 
 
