@@ -81,7 +81,10 @@ def flush(model: Any) -> None:
 
 
 def narrow(model: Any) -> None:
-    """Make the int64 inputs int32, in place, with a Cast behind each: kinder to JavaScript."""
+    """Make the int64 inputs int32, in place: kinder to JavaScript.
+
+    What takes either (an index of Gather, Shape) reads them as they are; before all else is a Cast.
+    """
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -90,16 +93,18 @@ def narrow(model: Any) -> None:
         if value.type.tensor_type.elem_type != TensorProto.INT64:
             continue
         value.type.tensor_type.elem_type = TensorProto.INT32
-        wide = f"{value.name}.int64"
+        wide, read = f"{value.name}.int64", False
         for node in graph.node:
             for index, name in enumerate(node.input):
-                if name == value.name:
-                    node.input[index] = wide
-        casts.append(
-            helper.make_node(
-                "Cast", [value.name], [wide], name=f"{wide}.Cast", to=TensorProto.INT64
+                either = (node.op_type, index) in (("Gather", 1), ("Shape", 0))
+                if name == value.name and not either:
+                    node.input[index], read = wide, True
+        if read:
+            casts.append(
+                helper.make_node(
+                    "Cast", [value.name], [wide], name=f"{wide}.Cast", to=TensorProto.INT64
+                )
             )
-        )
     for index, cast in enumerate(casts):
         graph.node.insert(index, cast)
 

@@ -28,6 +28,20 @@ def of_shapes(rows: Sequence[Row], encoder: Any) -> list[dict[str, np.ndarray]]:
     return [dict(encoder.batch(list(pick), integers="int64")) for pick in picks]
 
 
+def numbers(rows: Sequence[Row], encoder: Any) -> dict[str, int]:
+    """Name the inputs that hold one and the same number in every row that is run by itself.
+
+    The mask of tokens (1), and the segments where there is one text (0): what a graph for single
+    rows needs not be fed.
+    """
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        for name, value in encoder.batch([row], integers="int64").items():
+            if np.issubdtype(value.dtype, np.integer):
+                found.setdefault(name, set()).update(np.unique(value).tolist())
+    return {name: values.pop() for name, values in found.items() if len(values) == 1}
+
+
 def padded(
     rows: Sequence[Row], encoder: Any, *, integers: str, length: int = 0
 ) -> dict[str, np.ndarray]:

@@ -67,6 +67,7 @@ class Steps:
             "opset": host.opset,
             "ir": host.ir,
             "integers": self.target.runtime.integers,
+            "single": self.target.runtime.batch == 1 and not decided.get("fixed"),
         }
         values = {name: value for name, value in known.items() if name in names(module.Settings)}
         values |= decided

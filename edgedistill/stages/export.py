@@ -30,6 +30,9 @@ class Settings:
     ir: int = setting(8, "ONNX IR version of the graph", low=8, high=13)
     integers: str = setting("int64", "type of integer inputs", choices=("int64", "int32"))
     fixed: int = setting(0, "0: any batch and length; else one row of this length", low=0)
+    single: bool = setting(
+        False, "one row a run, never padded: without mask and segments, where the graph can be"
+    )
     fusion: str = setting(
         "none", "fusion ahead of the session, which fuses by itself", choices=("none",)
     )
@@ -51,7 +54,8 @@ def run(
     encoder = task.open_encoder(source, settings.encoder)
     labels = _labels(source)
     examples = task.golden(encoder, labels or [])
-    batches = feeds.of_shapes(encoder.encode_many(examples), encoder)
+    rows = encoder.encode_many(examples)
+    batches = feeds.of_shapes(rows, encoder)
     model = load(source, task)
 
     made = export.export(
@@ -65,6 +69,11 @@ def run(
     compared = compare.hold(
         export.torch_logits(model, task.forward), _runs(made, settings.integers), batches
     )
+    if settings.single and not settings.fixed:
+        made = _single(made, rows, encoder, batches)
+        alone = _runs(made, settings.integers)
+        one_by_one = [encoder.batch([row], integers="int64") for row in rows]
+        compare.hold(export.torch_logits(model, task.forward), alone, one_by_one, shapes=1)
     if settings.fixed:
         clean.fix(made, {"batch": 1, "length": settings.fixed})
     path = out / "model.onnx"
@@ -79,6 +88,19 @@ def run(
         _same_count(labels, model, task, batches[0])
         shutil.copyfile(source / "labels.json", out / "labels.json")
     return {**inspect.describe(path), "compared": compared}
+
+
+def _single(
+    made: Any,
+    rows: Sequence[Mapping[str, np.ndarray]],
+    encoder: Any,
+    batches: Sequence[Mapping[str, np.ndarray]],
+) -> Any:
+    """Return the graph for one row a run; the same graph where it can't do without an input."""
+    from edgedistill.graph import feeds, simplify, single
+
+    numbers = feeds.numbers(rows, encoder)
+    return single.single(made, numbers, simplify.observed(made, batches)) or made
 
 
 def load(folder: Path, task: Any) -> Any:

@@ -71,6 +71,48 @@ def test_integers_can_be_int32(tiny, stage):
     assert session.logits(session.start(folder / "model.onnx"), feed).shape == (1, 3)
 
 
+@pytest.mark.parametrize("model_type", ("bert", "distilbert", "electra"))
+def test_a_graph_for_single_rows_takes_ids_alone_and_answers_to_the_bit(
+    model_type, tiny, stage, exported
+):
+    source = tiny(model_type)
+    folder, facts = stage("export", {"model.0": source.model}, single=True, **source.settings)
+    whole, before = exported(model_type)
+    assert {name: each["shape"] for name, each in facts["inputs"].items()} == {
+        "input_ids": [1, "length"]
+    }
+    assert facts["nodes"] < before["nodes"]
+    encoder = text_classification.open_encoder(folder, source.settings["encoder"])
+    ours, theirs = (session.start(each / "model.onnx") for each in (folder, whole))
+    for text in ("my", "play my song", "the " * 30):
+        feed = encoder.batch([encoder.encode({"text": text})])
+        np.testing.assert_array_equal(session.logits(ours, feed), session.logits(theirs, feed))
+
+
+def test_segments_stay_where_texts_come_in_pairs(tiny, stage):
+    source = tiny("bert")
+    settings = {**source.settings, "encoder": {**source.settings["encoder"], "pair": True}}
+    _, facts = stage("export", {"model.0": source.model}, single=True, **settings)
+    assert list(facts["inputs"]) == ["input_ids", "token_type_ids"]
+
+
+@pytest.mark.parametrize("model_type", ("mpnet", "vit"))
+def test_every_graph_for_single_rows_runs_what_ships(model_type, tiny, stage):
+    """Where an input can't go, the graph stays whole; images have none to lose."""
+    source = tiny(model_type)
+    folder, facts = stage("export", {"model.0": source.model}, single=True, **source.settings)
+    settings = {**source.settings, "batch": 1}
+    made, _ = stage("evaluate", {"graph.0": folder, "rows.0": source.rows}, **settings)
+    assert facts["compared"]["difference"] < 1e-5 and made.is_dir()
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_the_last_layer_runs_for_the_first_token_alone(model_type, exported):
+    """A cut goes before the last queries; every product after it has one row."""
+    nodes = onnx.load(exported(model_type)[0] / "model.onnx").graph.node
+    assert any(".first_1" in name for node in nodes for name in node.output)
+
+
 @pytest.mark.parametrize("model_type", ("bert", "roberta"))
 def test_a_fixed_graph_takes_one_shape(model_type, tiny, stage, exported):
     source = tiny(model_type)

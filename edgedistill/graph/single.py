@@ -1,0 +1,166 @@
+"""The graph of a single sequence: one row a run, without padding, so without mask and segments.
+
+Of a row that is run by itself the mask is all ones, and of a single text the segments are all
+zeros. An input that always holds one number needs not be fed, and what only carries that number
+through the graph needs not be computed: it is folded here, exactly (x + 0 and x * 1 are x, and the
+row of a table that is always looked up is a constant). The batch is fixed to one row, so that a
+runtime refuses a batch of padded rows, which a graph without a mask would answer wrongly.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgedistill.graph import clean
+from edgedistill.graph.simplify import drop_unread
+from edgedistill.graph.weights import Additions, attributes, captured
+
+Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
+
+CARRY = {"Identity", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Slice", "Flatten"}
+COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mul": operator.mul,
+    "Div": operator.truediv,
+    "Equal": operator.eq,
+}
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+
+
+def single(model: Any, numbers: Mapping[str, int], shapes: Shapes) -> Any | None:
+    """Return the graph for one row without the inputs that always hold one number, or None.
+
+    `numbers` are those inputs with their numbers; `shapes` those of every tensor, as observed. None
+    where the graph needs one of them all the same (a mean over the mask needs its sum).
+    """
+    from onnx import helper
+
+    made = type(model)()
+    made.CopyFrom(model)
+    graph = made.graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.input}
+    work = _Fold(graph, shapes)
+    for name, number in numbers.items():
+        if name in types:
+            kind = helper.tensor_dtype_to_np_dtype(types[name])
+            work.numbers[name] = np.asarray(number, dtype=kind)
+    work.run()
+    drop_unread(graph)
+    read = {name for node in graph.node for name in (*node.input, *captured(node))}
+    if not work.numbers or read & {*numbers}:
+        return None
+    kept = [type(value).FromString(value.SerializeToString()) for value in graph.input]
+    del graph.input[:]
+    graph.input.extend(value for value in kept if value.name not in numbers)
+    clean.fix(made, {"batch": 1})
+    return made
+
+
+class _Fold:
+    """One pass over a graph: which tensors hold one number everywhere, and what that saves."""
+
+    def __init__(self, graph: Any, shapes: Shapes) -> None:
+        from onnx import numpy_helper
+
+        self.graph, self.shapes = graph, shapes
+        self.numbers: dict[str, np.ndarray] = {}  # tensors of one number, by name
+        self.fixed = {value.name for value in graph.output}  # names that must stay
+        self.fixed |= {name for node in graph.node for name in captured(node)}
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.values = {
+            name: numpy_helper.to_array(tensor).reshape(())
+            for name, tensor in self.constants.items()
+            if int(np.prod(tensor.dims)) == 1
+        }
+        self.additions = Additions(graph)
+        self.renamed: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Fold node by node, and name anew what reads a tensor that is another one."""
+        kept = []
+        for node in self.graph.node:
+            for place, name in enumerate(node.input):
+                node.input[place] = self.renamed.get(name, name)
+            if not self._folded(node):
+                kept.append(node)
+        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del self.graph.node[:]
+        self.graph.node.extend(kept)
+
+    def _folded(self, node: Any) -> bool:
+        """Say whether a node needs not run: its readers read something else instead."""
+        if node.domain or len(node.output) != 1:
+            return False
+        number = self._number(node)
+        if number is not None:
+            self.numbers[node.output[0]] = number
+            return False  # something may read it that is not known here
+        same = None if node.output[0] in self.fixed else self._same(node) or self._row(node)
+        if same:
+            self.renamed[node.output[0]] = same
+        return bool(same)
+
+    def _number(self, node: Any) -> np.ndarray | None:
+        """Return the one number that a node's result holds everywhere, or None."""
+        from onnx import helper
+
+        first = self.numbers.get(node.input[0]) if node.input else None
+        if node.op_type in CARRY:
+            return first
+        if node.op_type == "Cast" and first is not None:
+            kind = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
+            return first.astype(kind)
+        if node.op_type == "Not" and first is not None:
+            return np.logical_not(first)
+        if node.op_type not in COMPUTE or not {*node.input} & {*self.numbers}:
+            return None
+        left, right = (self.numbers.get(name, self.values.get(name)) for name in node.input)
+        if left is None or right is None:
+            return None
+        if node.op_type == "Div" and np.issubdtype(left.dtype, np.integer):
+            return None  # rounds otherwise than numpy
+        return np.asarray(COMPUTE[node.op_type](left, right))
+
+    def _same(self, node: Any) -> str | None:
+        """Return the input that a node's result equals: added to 0, multiplied by 1, chosen."""
+        pick: str | None = None
+        if node.op_type == "Where" and node.input[0] in self.numbers:
+            pick = node.input[1 if self.numbers[node.input[0]] else 2]
+        elif node.op_type in NEUTRAL:
+            places = [0, 1] if node.op_type in ("Add", "Mul") else [1]
+            for place in places:
+                number = self.numbers.get(node.input[place])
+                if number is not None and number == NEUTRAL[node.op_type]:
+                    pick = node.input[1 - place]
+        known = pick and pick in self.shapes
+        return pick if known and self._shape(pick) == self._shape(node.output[0]) else None
+
+    def _row(self, node: Any) -> str | None:
+        """Return a constant for a table's row that is always looked up, where it is only added."""
+        from onnx import numpy_helper
+
+        if node.op_type != "Gather" or attributes(node).get("axis", 0) != 0:
+            return None
+        table, number = self.constants.get(node.input[0]), self.numbers.get(node.input[1])
+        readers = [each for each in self.graph.node if node.output[0] in each.input]
+        if table is None or number is None or len(table.dims) != 2:
+            return None
+        for reader in readers:
+            others = [name for name in reader.input if name != node.output[0]]
+            if reader.op_type != "Add" or len(others) != 1:
+                return None
+            if self._shape(others[0]) != self._shape(reader.output[0]):
+                return None
+        row = numpy_helper.to_array(table)[int(number)]
+        rank = len((self._shape(node.output[0]) or [()])[0])
+        return self.additions.add(
+            f"{node.input[0]}.row_{int(number)}", row.reshape((1,) * (rank - 1) + row.shape)
+        )
+
+    def _shape(self, name: str) -> Sequence[tuple[int, ...]] | None:
+        return self.shapes.get(name)
