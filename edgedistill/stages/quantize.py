@@ -47,7 +47,7 @@ def run(
     inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
 ) -> Mapping[str, Any]:
     """Quantize a graph folder; returns facts: how like its parent it is, where it is exact."""
-    from edgedistill.graph import clean, inspect, session
+    from edgedistill.graph import clean, halves, inspect, session
 
     source = inputs["graph.0"]
     scheme: Any = doors.find("schemes", settings.scheme, allow_code=True)
@@ -60,7 +60,7 @@ def run(
         return rows.batches(fixed.batch or CHUNK, fixed.length)
 
     made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
-    clean.clean(made, ir=parent.ir_version)
+    clean.clean(halves.halve(made), ir=parent.ir_version)
     path = out / "model.onnx"
     clean.save(made, path)
     for file in sorted(source.iterdir()):
