@@ -166,6 +166,7 @@ class MeasureSpec:
     seconds: float = setting(20.0, "measuring budget that all rows share", low=0.5, high=3600)
     rounds: int = setting(20, "rounds at least", low=3, high=10_000)
     runs: int = setting(200, "runs of each model at least", low=20, high=100_000)
+    tune: bool = setting(True, "try session options (arena, prepacking) for what ships")
 
 
 SECTIONS: dict[str, type] = {

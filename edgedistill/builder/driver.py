@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import bundle, judge, planner
-from edgedistill.builder import contest, figures, narrate, record, shipping
+from edgedistill.builder import contest, figures, narrate, record, shipping, tuning
 from edgedistill.builder.course import Course, evaluated, steps_of
 from edgedistill.builder.opening import Opened, open_job
 from edgedistill.builder.prepare import Prepared, prepare
@@ -100,7 +100,12 @@ def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Repo
         outcome = contest.hold(course)
         rows = [plan.baseline, *outcome.rows]
         course.run(*(each for row in rows for each in evaluated(row)))
-        measured = figures.measure(course, rows)
+        first = tuning.chosen_first(outcome.rows, outcome.provisional)
+        trials = tuning.subjects(course, first) if first and job.measure.tune else []
+        measured = figures.measure(course, rows, trials)
+        tuned = None
+        if first and trials:
+            tuned, measured = tuning.settle(course, first, measured)
         judged = {
             row.name: record.judged(course, prepared, row, measured.figures[row.name])
             for row in rows
@@ -114,7 +119,9 @@ def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Repo
         if one is None or (made["verdict"] == "misses" and not job.run.best_effort):
             return Report(made, None, shipping.leave_report(opened.out, made))
         licence = bundle.licence_of(prepared.model.folder)
-        folder = shipping.ship(course, opened.out, one=one, report=made, licence=licence)
+        folder = shipping.ship(
+            course, opened.out, one=one, report=made, licence=licence, tuned=tuned
+        )
         return Report(made, folder, folder / "report.json")
 
 

@@ -67,11 +67,13 @@ def lacks(course: Course, row: Candidate, graph: Step | Source) -> str | None:
     return f"onnxruntime {wanted} lacks {', '.join(found[:3])}"
 
 
-def measure(course: Course, rows: Sequence[Candidate]) -> Measured:
-    """Measure the rows in one run, the baseline first, and time their encoders apart."""
+def measure(
+    course: Course, rows: Sequence[Candidate], beside: Sequence[session.Subject] = ()
+) -> Measured:
+    """Measure the rows in one run, the baseline first, and what is to be measured beside them."""
     asked = course.job.measure
     return session.measure(
-        [subject(course, row) for row in rows],
+        [*(subject(course, row) for row in rows), *beside],
         course.target,
         seed=course.job.run.seed,
         on_device=course.job.run.on_device,

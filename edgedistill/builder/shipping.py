@@ -13,6 +13,7 @@ from edgedistill.builder import figures
 from edgedistill.builder.course import Course
 from edgedistill.builder.record import Judged
 from edgedistill.builder.shortlist import plan_key
+from edgedistill.builder.tuning import Tuned
 from edgedistill.errors import from_os_error
 
 PROVEN = (
@@ -21,12 +22,18 @@ PROVEN = (
 
 
 def ship(
-    course: Course, out: Path, *, one: Judged, report: Mapping[str, Any], licence: str | None
+    course: Course,
+    out: Path,
+    *,
+    one: Judged,
+    report: Mapping[str, Any],
+    licence: str | None,
+    tuned: Tuned | None = None,
 ) -> Path:
     """Write the bundle of one row, reloaded and proven on the test rows; returns its folder."""
     made = bundle.write(
         out,
-        _contents(course, report, one, licence),
+        _contents(course, report, one, licence=licence, tuned=tuned),
         prove=lambda loaded: figures.prove(course, one.row, loaded),
     )
     beside(out).unlink(missing_ok=True)
@@ -60,9 +67,15 @@ def earlier(out: Path) -> str | None:
 
 
 def _contents(
-    course: Course, report: Mapping[str, Any], one: Judged, licence: str | None
+    course: Course,
+    report: Mapping[str, Any],
+    one: Judged,
+    *,
+    licence: str | None,
+    tuned: Tuned | None,
 ) -> bundle.Contents:
     row, facts, target = one.row, course.facts, course.target
+    own = row.test.settings["session"]
     told = next(each for each in report["rows"] if each["name"] == row.name)
     graph = course.artifact(row.graph)
     outputs, truth = figures.outputs_of(course, row, "test")
@@ -81,7 +94,7 @@ def _contents(
         encoder=figures.encoded(row).settings["encoder"],
         target=target.name,
         limits=target.limits,
-        session=row.test.settings["session"],
+        session=tuned.session(row.name, own) if tuned else own,
         decide=bundle.Decide(temperature=one.temperature),
         proof=bundle.Proof(
             figures={name: told[name] for name in PROVEN},

@@ -1,0 +1,113 @@
+"""The session that ships: the options that cannot change an answer, tried in the measuring run.
+
+The row that is provisionally best is measured with the arena off and with prepacking off as well,
+beside all others and in the same run. The best of them is what ships with it, and its figures are
+those of that session. The lowest p90 counts that holds the memory limit; within 5 % of it, less
+memory; where that gains no 5 % either, the default. What was tuned once is repeated by the same
+plan, as every decision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill.builder import figures
+from edgedistill.builder.course import Course
+from edgedistill.builder.shortlist import plan_key
+from edgedistill.measure.session import Subject
+from edgedistill.records import Candidate, Figures, Measured
+
+VARIANTS: Mapping[str, Mapping[str, bool]] = {
+    "": {},
+    "arena off": {"arena": False},
+    "prepacking off": {"prepacking": False},
+}
+ALIKE = 1.05  # p90 and memory within this are the same
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """A row, and the options that ship with it beside its own."""
+
+    row: str
+    options: Mapping[str, bool]
+
+    def session(self, row: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the session that ships with a row."""
+        return {**own, **(self.options if row == self.row else {})}
+
+
+def subjects(course: Course, row: Candidate) -> list[Subject]:
+    """Return the variants of a row's session, to be measured beside it."""
+    plain = figures.subject(course, row)
+    return [
+        dataclasses.replace(
+            plain, name=_named(row.name, variant), session={**plain.session, **options}
+        )
+        for variant, options in VARIANTS.items()
+        if variant
+    ]
+
+
+def settle(course: Course, row: Candidate, measured: Measured) -> tuple[Tuned, Measured]:
+    """Pick the session of a row and give it those figures; the variants leave the run."""
+    found = {
+        variant: measured.figures[_named(row.name, variant)]
+        for variant in VARIANTS
+        if _named(row.name, variant) in measured.figures
+    }
+    key = plan_key(course)
+    known = course.store.decision(key) or {}
+    told = None if course.job.run.redecide else known.get("session")
+    picked = told if told in found else pick(found, course.target.limits.get("memory_mb"))
+    course.store.decide(key, {**known, "session": picked})
+    if picked:
+        course.note(f"{row.name} ships with {picked}: {_why(found[''], found[picked])}")
+    beside = {_named(row.name, variant) for variant in VARIANTS if variant}
+    left = {name: one for name, one in measured.figures.items() if name not in beside}
+    left[row.name] = found[picked]
+    return Tuned(row.name, VARIANTS[picked]), dataclasses.replace(measured, figures=left)
+
+
+def pick(found: Mapping[str, Figures], memory_mb: float | None) -> str:
+    """Return the variant that ships, by figures; "" is the default, which is always among them."""
+    sound = {name: one for name, one in found.items() if one.latency is not None}
+    holds = {name: one for name, one in sound.items() if _within(one, memory_mb)}
+    left = holds or sound
+    if not left:
+        return ""
+    lowest = min(_p90(one) for one in left.values())
+    fast = {name: one for name, one in left.items() if _p90(one) <= ALIKE * lowest}
+    least = min(one.memory_mb or 0.0 for one in fast.values())
+    if "" in fast and (fast[""].memory_mb or 0.0) <= ALIKE * least:
+        return ""
+    return min(fast, key=lambda name: (fast[name].memory_mb or 0.0, _p90(fast[name]), name))
+
+
+def chosen_first(rows: Sequence[Candidate], provisional: str | None) -> Candidate | None:
+    """Return the row whose session is tuned: the provisional choice, else the first candidate."""
+    named = [row for row in rows if row.name == provisional]
+    others = [row for row in rows if row.role in ("teacher_int8", "candidate")]
+    return next(iter([*named, *others]), None)
+
+
+def _named(row: str, variant: str) -> str:
+    return f"{row}, {variant}" if variant else row
+
+
+def _within(one: Figures, memory_mb: float | None) -> bool:
+    return memory_mb is None or one.memory_mb is None or one.memory_mb <= memory_mb
+
+
+def _p90(one: Figures) -> float:
+    return one.latency.p90 if one.latency else float("inf")
+
+
+def _why(before: Figures, after: Figures) -> str:
+    """Say what the options change."""
+    told = f"p90 {_p90(after):.2f} ms instead of {_p90(before):.2f}"
+    if before.memory_mb is None or after.memory_mb is None:
+        return told
+    return f"{told}, {after.memory_mb:.0f} MB instead of {before.memory_mb:.0f}"
