@@ -169,6 +169,15 @@ class MeasureSpec:
     tune: bool = setting(True, "try session options (arena, prepacking) for what ships")
 
 
+@dataclass(frozen=True)
+class BundleSpec:
+    """What the bundle holds beyond what every bundle does."""
+
+    ort: bool = setting(
+        False, "model.ort too: onnxruntime's own format, mapped at load, and its operators"
+    )
+
+
 SECTIONS: dict[str, type] = {
     "model": ModelSpec,
     "data": DataSpec,
@@ -178,6 +187,7 @@ SECTIONS: dict[str, type] = {
     "quantize": QuantizeSpec,
     "run": RunSpec,
     "measure": MeasureSpec,
+    "bundle": BundleSpec,
 }
 
 
@@ -194,6 +204,7 @@ class Job:
     quantize: QuantizeSpec = field(default_factory=QuantizeSpec)
     run: RunSpec = field(default_factory=RunSpec)
     measure: MeasureSpec = field(default_factory=MeasureSpec)
+    bundle: BundleSpec = field(default_factory=BundleSpec)
     limits: Mapping[str, float] = field(default_factory=dict)
     recipe: str | None = None
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings by stage

@@ -89,6 +89,7 @@ def _contents(
             onnxruntime=target.runtime.onnxruntime,
             processors=tuple(graph.facts.get("processors", target.processors)),
             batch=target.runtime.batch,
+            ort=course.job.bundle.ort,
             fixed=course.folder(row.fixed) / "model.onnx" if row.fixed else None,
         ),
         encoder=figures.encoded(row).settings["encoder"],

@@ -20,6 +20,7 @@ class Graph:
     processors: tuple[str, ...] = ()  # instruction sets on which its arithmetic is exact
     batch: int = 1  # rows a run, as it was evaluated: an int8 answer depends on its batch-mates
     fixed: Path | None = None  # an .onnx of one shape, for runtimes that want it
+    ort: bool = False  # onnxruntime's own format beside, for apps that map it
 
 
 @dataclass(frozen=True)

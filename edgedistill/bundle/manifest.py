@@ -56,6 +56,8 @@ def _names_agree(found: Mapping[str, Any]) -> None:
     named |= {"labels.json", *found["ship"]} - {NAME}  # it ships, but can't hold its own hash
     if "fixed" in found["model"]:
         named.add(found["model"]["fixed"])
+    if "ort" in found["model"]:
+        named |= {found["model"]["ort"][key] for key in ("file", "operators")}
     for name in sorted(named | set(found["files"])):
         untrusted.plain_name(name)
         if name not in found["files"]:

@@ -19,6 +19,9 @@ SHOWN_LABELS = 12
 FILES = {
     "model.onnx": "the model",
     "model.fixed.onnx": "the same model with inputs of one fixed shape",
+    "model.ort": "the same model in onnxruntime's own format, instead of model.onnx: opened with "
+    "`model.ort.config` of the manifest it is mapped, which takes less memory and time",
+    "required_operators.config": "what a reduced build of onnxruntime needs for model.ort",
     "tokenizer.json": "text to tokens",
     "image.json": "image to pixels",
     "labels.json": "the labels in output order",

@@ -19,9 +19,11 @@ from edgedistill.bundle.opened import Bundle, load
 from edgedistill.bundle.outline import outline
 from edgedistill.bundle.proof import compare, verify
 from edgedistill.errors import BundleError, InternalError
+from edgedistill.graph import ort_format
 
 MODEL, FIXED, LABELS, LICENCE = "model.onnx", "model.fixed.onnx", "labels.json", "LICENSE.txt"
 README, REPORT = "README.md", "report.json"
+ORT, OPERATORS = "model.ort", "required_operators.config"
 
 
 def write(out: Path, contents: Contents, *, prove: Callable[[Bundle], None]) -> Bundle:
@@ -56,6 +58,9 @@ def _fill(folder: Path, contents: Contents) -> None:
     """Write every file; the manifest stands first without golden vectors, then whole."""
     graph = contents.graph
     _copy(graph.folder / MODEL, folder / MODEL)
+    if graph.ort:
+        ort_format.write(folder / MODEL, folder / ORT, contents.session)
+        (folder / OPERATORS).write_text(ort_format.required_operators(folder / ORT), "utf-8")
     if graph.fixed is not None:
         _copy(graph.fixed, folder / FIXED)
     from edgedistill import plugins
@@ -71,6 +76,8 @@ def _fill(folder: Path, contents: Contents) -> None:
     document = _golden(bundle, contents)
     (folder / golden.NAME).write_text(golden.dump(document), "utf-8")
     said["golden"] |= {"rows": len(document["rows"]), "tolerance": document["tolerance"]}
+    if graph.ort:
+        _same_in_ort(folder, bundle, said["golden"]["tolerance"])
     _write_report(folder, contents)
     (folder / README).write_text(readme.make(said, folder), "utf-8")
     _seal(folder, said)
@@ -107,6 +114,10 @@ def _manifest(folder: Path, contents: Contents, encoder: Any) -> dict[str, Any]:
     if graph.fixed is not None:
         model["fixed"] = FIXED
         ship.insert(1, FIXED)
+    if graph.ort:
+        config = dict(ort_format.IN_PLACE)  # beside the options of `session`
+        model["ort"] = {"file": ORT, "operators": OPERATORS, "config": config}
+        ship.insert(1, ORT)
     decide = contents.decide
     private = _private_places(folder)
     return {
@@ -152,6 +163,18 @@ def _golden(bundle: Bundle, contents: Contents) -> dict[str, Any]:
         output=bundle.manifest["decide"]["outputs"],
         precision=contents.graph.precision,
     )
+
+
+def _same_in_ort(folder: Path, bundle: Bundle, tolerance: float) -> None:
+    """Hold the file in onnxruntime's format against the graph, on the golden examples."""
+    from edgedistill.graph.session import start
+
+    running = start(folder / ORT, ort_format.options(bundle.manifest["session"]))
+    for example in bundle.task.golden(bundle.encoder, bundle.labels):
+        feed = bundle.feed([bundle.encoder.encode(example)])
+        (found,) = running.run([bundle.manifest["decide"]["outputs"]], feed)
+        if not np.abs(found - bundle.run(feed)).max() <= tolerance:
+            raise BundleError(f"{ORT} does not answer as {MODEL} does: leave bundle.ort off")
 
 
 def _seal(folder: Path, said: dict[str, Any]) -> None:

@@ -96,6 +96,27 @@ def test_the_fixed_variant_ships_beside(tmp_path: Path, text_contents: Contents)
     assert bundle.verify(tmp_path / "out").golden.holds
 
 
+def test_the_format_of_onnxruntime_ships_beside(tmp_path: Path, text_contents: Contents):
+    """It is mapped, answers alike, and names its operators but no place."""
+    import onnxruntime
+
+    contents = replace(text_contents, graph=replace(text_contents.graph, ort=True))
+    opened = bundle.write(tmp_path / "out", contents, prove=lambda opened: None)
+    said, folder = opened.manifest, opened.folder
+    told = said["model"]["ort"]
+    assert told["file"] == "model.ort" in said["ship"] and told["file"] in said["files"]
+    options = onnxruntime.SessionOptions()
+    for name, value in told["config"].items():
+        options.add_session_config_entry(name, value)
+    running = onnxruntime.InferenceSession(str(folder / told["file"]), options)
+    feed = opened.feed([opened.encoder.encode({"text": "the rain"})])
+    np.testing.assert_allclose(running.run(None, feed)[0], opened.run(feed), atol=1e-5)
+    operators = (folder / told["operators"]).read_text()
+    assert "ai.onnx;" in operators and str(tmp_path) not in operators
+    assert bundle.verify(folder).golden.holds
+    assert "model.ort" in (folder / "README.md").read_text()
+
+
 def test_of_several_inputs_the_one_that_is_wrong_is_named(
     made: Path, tmp_path: Path, image_contents: Contents
 ):
