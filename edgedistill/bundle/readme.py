@@ -68,6 +68,9 @@ def make(manifest: Mapping[str, Any], folder: Path) -> str:
         else f"Run {model['batch']} examples at a time",
     ]
     lines[-1] += " with the session options below: so the model was scored."
+    first = model["inputs"][0]["shape"]
+    if first[0] == 1 and len(first) == 2 and not isinstance(first[1], int):
+        lines[-1] += " Never pad it: the model takes one row of any length and has no mask."
     if threshold is not None:
         lines.append(f"An answer whose probability is below {threshold} is best not trusted.")
     snippets = (FOLDER / f"{manifest['encode']['kind']}.md").read_text("utf-8")

@@ -38,9 +38,9 @@ def narrow(model: Any, shapes: Shapes) -> Any:
     for node in reversed(graph.node):
         found = _origin(node, constants)
         if found is None:
-            axes = {need.get(name, ALL) for name in node.output}
-            axis = axes.pop() if len(axes) == 1 else ALL
-            found = _reads(node, axis, shapes, constants) if axis != ALL else None
+            wanted = {need.get(name, ALL) for name in node.output}
+            only = wanted.pop() if len(wanted) == 1 else ALL
+            found = _reads(node, only, shapes, constants) if only != ALL else None
             if found is None:
                 need.update(dict.fromkeys(node.output, ALL))
                 found = [ALL] * len(node.input)
@@ -61,7 +61,7 @@ def narrow(model: Any, shapes: Shapes) -> Any:
     cut: set[str] = set()
     for node, axes in zip(graph.node, wants, strict=True):
         if _origin(node, constants) is None:
-            if node.op_type == "Reshape" and axes[0] not in (None, ALL):
+            if node.op_type == "Reshape" and axes[0] is not None and axes[0] != ALL:
                 _keep_axis(node, axes[0], constants, additions)
             for place, axis in enumerate(axes):
                 name = node.input[place]

@@ -137,8 +137,9 @@ class _Fold:
                 number = self.numbers.get(node.input[place])
                 if number is not None and number == NEUTRAL[node.op_type]:
                     pick = node.input[1 - place]
-        known = pick and pick in self.shapes
-        return pick if known and self._shape(pick) == self._shape(node.output[0]) else None
+        if pick is None or pick not in self.shapes:
+            return None
+        return pick if self._shape(pick) == self._shape(node.output[0]) else None
 
     def _row(self, node: Any) -> str | None:
         """Return a constant for a table's row that is always looked up, where it is only added."""
