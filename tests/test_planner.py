@@ -283,6 +283,25 @@ def test_wrong_students_schemes_and_kinds():
         plan(student=["2", "2x32"])
 
 
+def test_float16_is_tried_only_when_it_is_named():
+    assert not [row for row in plan().candidates if row.scheme == "float16"]
+    named = plan(quantize="float16").candidates
+    assert {row.scheme for row in named} == {"float16"}
+    assert "student 2x32 fp16" in [row.name for row in named]
+
+
+def test_the_graph_of_single_rows_is_for_targets_that_run_one():
+    exports = steps_named(plan(), "export")
+    assert all(step.settings["single"] for step in exports)
+    whole = steps_named(plan(settings={"export.single": False}), "export")
+    assert not any(step.settings["single"] for step in whole)
+    phone = target.load("phone")
+    runtime = dataclasses.replace(phone.runtime, batch=4)
+    four = dataclasses.replace(phone, runtime=runtime)
+    several = planner.propose(job.named(target="phone", model="m", data="d"), four, facts())
+    assert not any(step.settings["single"] for step in steps_named(several, "export"))
+
+
 def test_without_int8_the_float_student_is_all_there_is():
     made = plan(quantize="none")
     assert made.candidates == ()

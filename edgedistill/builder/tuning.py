@@ -110,4 +110,4 @@ def _why(before: Figures, after: Figures) -> str:
     told = f"p90 {_p90(after):.2f} ms instead of {_p90(before):.2f}"
     if before.memory_mb is None or after.memory_mb is None:
         return told
-    return f"{told}, {after.memory_mb:.0f} MB instead of {before.memory_mb:.0f}"
+    return f"{told}, {after.memory_mb:.1f} MB instead of {before.memory_mb:.1f}"

@@ -235,6 +235,8 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
         plugin = plugins.find("schemes", name, allow_code=steps.allow_code)
         found = [plugin.valid(facts, target, one) for one in target.processors]
         why = next((reason for reason in found if reason), None)
+        if why is None and name not in named and hasattr(plugin, "spared"):
+            why = plugin.spared(facts, target)
         if why is None:
             chosen[name] = plugin.PRECISION
         else:

@@ -14,7 +14,7 @@ class Scheme(Protocol):
     """What a file in schemes/ offers, as module attributes."""
 
     Settings: type
-    PRECISION: str  # "int8"
+    PRECISION: str  # "int8" | "fp16"
     CALIBRATES: bool  # whether `apply` reads calibration rows
     PACKAGES: tuple[str, ...]
 

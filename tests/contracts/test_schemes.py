@@ -16,6 +16,7 @@ from edgedistill.schemes import Scheme
 from edgedistill.settings import coerce, plain
 
 NAMES = plugins.names("schemes")
+INT8 = [name for name in NAMES if plugins.find("schemes", name).PRECISION == "int8"]
 FUNCTIONS = [
     name
     for name, value in vars(Scheme).items()
@@ -35,7 +36,7 @@ def test_the_schemes_of_the_contract_are_there():
 
 
 def test_attributes(scheme):
-    assert scheme.PRECISION == "int8"
+    assert scheme.PRECISION in ("int8", "fp16")
     assert isinstance(scheme.CALIBRATES, bool)
     assert scheme.PACKAGES and all(isinstance(name, str) for name in scheme.PACKAGES)
 
@@ -67,14 +68,16 @@ def test_what_is_made_for_processors_is_exact_on_them(scheme):
             assert set(chosen) <= set(scheme.exact_on(told)), chosen
 
 
-def test_full_range_is_kept_where_it_is_exact(scheme):
+@pytest.mark.parametrize("name", INT8)
+def test_full_range_is_kept_where_it_is_exact(name):
+    scheme = plugins.find("schemes", name)
     for processor in ("arm64", "arm64+dotprod", "x86-64+vnni"):
         assert scheme.for_processors((processor,)) == {"reduce_range": False}
     full = coerce(scheme.Settings, {"reduce_range": False}, "scheme")
     assert "x86-64+avx2" not in scheme.exact_on(full)
 
 
-def test_an_unknown_processor_is_no_place_for_int8(scheme):
+def test_an_unknown_processor_is_no_place_for_a_scheme(scheme):
     facts = {"family": "any", "convolutional": scheme.CALIBRATES}
     assert scheme.valid(facts, None, "arm64") is None
     assert "riscv" in scheme.valid(facts, None, "riscv")
@@ -85,7 +88,7 @@ def test_one_scheme_serves_each_kind_of_network():
         facts = {"family": "any", "convolutional": convolutional}
         serving = [
             name
-            for name in NAMES
+            for name in INT8
             if plugins.find("schemes", name).valid(facts, None, "arm64") is None
         ]
         assert len(serving) == 1
