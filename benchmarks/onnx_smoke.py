@@ -63,7 +63,8 @@ def main() -> None:
     plain, changed = adopt.quantizable(given)
     plain = clean.clean(plain, ir=8)
     lacks = operators.missing(plain, told.onnxruntime)
-    print(f"{told.model.name}: {', '.join(changed) or 'as it is'}; lacks: {lacks or 'nothing'}")
+    lacks_it = f"onnxruntime {told.onnxruntime} lacks {', '.join(lacks) or 'nothing'}"
+    print(f"{told.model.name}: {', '.join(changed) or 'as it is'}; {lacks_it}")
 
     def rows(seed: int) -> Iterator[dict[str, np.ndarray]]:
         for crop in crops(told.crops, port.shape[1:], seed):

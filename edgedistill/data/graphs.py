@@ -134,9 +134,7 @@ class GraphFound:
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """Run a feed of ours; returns the output that is kept."""
-        from edgedistill.graph import clean, session
-
-        running = session.start(clean.serialize(self.opened.model))
+        running = _started(self.opened)
         return np.asarray(_run(self.opened, running, feed, self.given, [self.given.output])[0])
 
     def write(self, folder: Path) -> None:
@@ -425,7 +423,9 @@ def _matched(name: str, fed: Sequence[Port], task: Any, told: Mapping[str, Any])
             take(ours, fits[0])
     first = next(iter(known))
     if left or first not in found:
-        what = f"takes {', '.join(map(str, left.values()))}" if left else "takes nothing"
+        some = [*map(str, left.values())]
+        more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+        what = f"takes {', '.join(some[:3])}{more}" if left else "takes no texts or images"
         missing = [ours for ours in known if ours not in found]
         hint = f"; name them with --set model.inputs.{missing[0]}=NAME" if left and missing else ""
         raise ModelError(f"'{name}' {what}: its encoder makes {', '.join(known)}{hint}")
@@ -450,8 +450,6 @@ def _tried(
     """Run a few rows, and find the output that answers."""
     import tempfile
 
-    from edgedistill.graph import clean, session
-
     opened = found.opened
     sizes = {port.shape[0] for port in fed if port.shape}
     size = max(sizes, default=0)
@@ -468,7 +466,7 @@ def _tried(
         encoder = task.open_encoder(Path(folder), settings)
         rows = encoder.encode_many(task.golden(encoder, opened.labels or ())[:4])
     _sized(opened.name, fed, encoder, rows[0], found)
-    running = session.start(clean.serialize(opened.model))
+    running = _started(opened)
     warnings: list[str] = []
     count, results = size or max(2, batch), None
     while results is None:
@@ -491,6 +489,16 @@ def _tried(
         )
     given = replace(found.given, output=output, batch=size)
     return replace(found, given=given, outputs=width, warnings=tuple(warnings))
+
+
+def _started(opened: Opened) -> Any:
+    """Start a session of the graph as it came. Raises `ModelError`, naming the file."""
+    from edgedistill.graph import clean, session
+
+    try:
+        return session.start(clean.serialize(opened.model))
+    except ModelError as error:
+        raise ModelError(str(error).replace("the graph", f"'{opened.name}'", 1)[:500]) from None
 
 
 def _outputs(opened: Opened) -> list[Port]:

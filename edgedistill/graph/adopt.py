@@ -47,7 +47,7 @@ class Port:
 
     def __str__(self) -> str:
         sides = "" if self.shape is None else ", ".join(str(each or "?") for each in self.shape)
-        return f"'{self.name}' {self.type}[{sides}]"
+        return f"'{self.name[:60]}' {self.type}[{sides[:60]}]"
 
 
 class Adopted(NamedTuple):
@@ -177,6 +177,8 @@ def quantizable(model: Any, *, opset: int = 17) -> tuple[Any, list[str]]:
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     fed = [value for value in graph.input if value.name not in weights]  # old files list weights
+    if len(fed) < len(graph.input):  # a session can fold nothing of what might be fed
+        said.append("weights that were listed as inputs made constants")
     del graph.input[:]
     graph.input.extend(fed)
     clean.hoist(model)
@@ -361,7 +363,8 @@ def _fold_norms(graph: Any, said: list[str]) -> None:
         del graph.node[:]
         graph.node.extend(kept)
         drop_unread(graph)
-        said.append(f"{len(folded)} normalisations folded into their convolutions")
+        some = f"{len(folded)} normalisation" + ("s" if len(folded) > 1 else "")
+        said.append(f"{some} folded into the convolution before")
 
 
 def _folded(conv: Any, norm: Any, constants: Constants) -> Sequence[np.ndarray] | None:

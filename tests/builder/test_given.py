@@ -92,9 +92,7 @@ def test_a_graph_is_quantized_measured_and_bundled(kind, asked, tmp_path):
     assert bundle.verify(made.folder).golden.rows > 0
     lines = " ".join(str(event.get("text")) for event in told)
     if kind == "images":
-        assert (
-            "opset 9 to 17" in lines and "Softmax" in lines and "1 normalisations folded" in lines
-        )
+        assert "opset 9 to 17" in lines and "Softmax" in lines and "1 normalisation folded" in lines
     pages = (made.folder / "report.html").read_text() + (made.folder / "report.md").read_text()
     assert "given model" in pages and "the teacher" not in pages
     # the bundle's own graph is one that can be brought again
