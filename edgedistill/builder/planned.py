@@ -68,7 +68,7 @@ class Planned:
             if verbose:
                 yield f"{'':<11}{json.dumps(step.settings, sort_keys=True)}"
         yield ""
-        if all(row.training is None for row in self.plan.candidates):
+        if all(row.training is None for row in self.plan.rows()):
             yield "nothing is trained: every row is measured, and int8 is kept where it pays"
             return
         yield (
