@@ -180,12 +180,19 @@ def test_kinds_that_read_the_teachers_weights_get_them_and_no_other_row_does():
     assert not any("model.0" in each.inputs for each in steps_named(plain, "encode"))
 
 
+def usual(row):
+    return row.name.endswith(" int8")
+
+
 def test_default_students_are_a_third_and_a_half_of_the_layers():
     made = plan()
     assert [row.name for row in made.candidates] == [
         "teacher int8",
+        "teacher int8 static",
         "student 2x32 int8",
+        "student 2x32 int8 static",
         "student 3x32 int8",
+        "student 3x32 int8 static",
     ]
     assert {row.role for row in made.beside} == {"student_fp32", "control"}
 
@@ -199,7 +206,7 @@ def test_students_share_the_teachers_labels_and_encodings():
 
 def test_a_student_of_a_smaller_vocabulary_reads_rows_by_its_own_encoder():
     made = plan(student=["2", "2x32v60", "3v60"])
-    names = [row.name for row in made.candidates if row.role == "candidate"]
+    names = [row.name for row in made.candidates if row.role == "candidate" and usual(row)]
     assert names == ["student 2x32 int8", "student 2x32v60 int8", "student 3x32v60 int8"]
     (fold,) = steps_named(made, "fold")
     assert fold.settings["vocabulary"] == 60
@@ -258,8 +265,10 @@ def test_settings_reach_their_stage_and_change_just_what_stands_behind_it():
     }
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {
-        "student 2x32 int8", "student 3x32 int8", "student 2x32 fp32", "student 3x32 fp32",
-    }  # fmt: skip
+        f"student {shape} {word}"
+        for shape in ("2x32", "3x32")
+        for word in ("int8", "int8 static", "fp32")
+    }
     with pytest.raises(JobError, match="did you mean 'temperature'"):
         plan(settings={"distill.temprature": 2.0})
     with pytest.raises(JobError, match="out of range"):
@@ -334,10 +343,26 @@ def network(**names):
     )
 
 
-def test_convolutions_get_static_int8_and_transformers_dynamic():
-    made = network()
-    assert {row.scheme for row in made.candidates} == {"static_qdq"}
-    assert {row.scheme for row in plan().candidates} == {"dynamic_int8"}
+def test_convolutions_get_static_int8_and_transformers_dynamic_and_static():
+    def words(made):
+        return {row.scheme: row.name.partition("int8")[1:] for row in made.candidates}
+
+    assert words(network()) == {"static_qdq": ("int8", "")}
+    both = {"dynamic_int8": ("int8", ""), "static_qoperator": ("int8", " static")}
+    assert words(plan()) == both
+    assert words(plan(quantize="static_qoperator")) == {"static_qoperator": ("int8", " static")}
+    named = words(plan(quantize=["auto", "static_qdq"]))
+    assert named == {**both, "static_qdq": ("int8", " qdq")}
+
+
+def test_where_the_target_batches_static_is_tried_alone_and_dynamic_can_be_named(tmp_path):
+    batched = tmp_path / "batched.toml"
+    text = (Path(target.__file__).parents[1] / "targets" / "phone.toml").read_text()
+    told = text.replace('"phone"', '"batched"').replace("batch = 1", "batch = 8")
+    batched.write_text(told.replace('aliases = ["mobile"]\n', ""))
+    assert {row.scheme for row in plan(on=str(batched)).candidates} == {"static_qoperator"}
+    named = plan(on=str(batched), quantize="dynamic_int8")
+    assert {row.scheme for row in named.candidates} == {"dynamic_int8"}
 
 
 # ---------------------------------------------------------------- what is wished of losses
@@ -538,9 +563,12 @@ def test_the_starters_settings_lie_under_the_jobs_for_students_and_controls():
 def test_a_float_student_has_a_control_of_its_own():
     made = plan()
     controls = [row for row in made.beside if row.role == "control"]
-    assert [row.name for row in controls][:2] == ["control 2x32 fp32", "control 2x32 int8"]
-    assert [row.scheme for row in controls][:2] == ["none", "dynamic_int8"]
-    assert controls[0].training is controls[1].training
+    assert [(row.name, row.scheme) for row in controls][:3] == [
+        ("control 2x32 fp32", "none"),
+        ("control 2x32 int8", "dynamic_int8"),
+        ("control 2x32 int8 static", "static_qoperator"),
+    ]
+    assert len({id(row.training) for row in controls[:3]}) == 1
 
 
 def test_where_the_host_saturates_quantize_and_evaluate_both_take_the_precaution():
@@ -579,13 +607,13 @@ def test_students_of_several_checkpoints_all_count_and_their_rows_differ():
 
     known = {"students": {"a/small": other("a"), "b/small": other("b")}}
     made = plan(known=known, student=["2", "a/small", "b/small"])
-    names = [row.name for row in made.candidates if row.role == "candidate"]
+    names = [row.name for row in made.candidates if row.role == "candidate" and usual(row)]
     assert names == ["student 2x32 int8", "student small 6x32 int8", "student small 6x32 #2 int8"]
     starts = {step.inputs["teacher.0"].hash[0] for step in steps_named(made, "initialize")}
     assert starts == {"m", "a", "b"}
     assert all(s.settings["labels"] == ["a", "b"] for s in steps_named(made, "initialize"))
     made = plan(known=known, settings={"student.from": ["teacher", "a/small"]})
-    assert sum(row.role == "candidate" for row in made.candidates) == 3
+    assert sum(row.role == "candidate" and usual(row) for row in made.candidates) == 3
 
 
 # ---------------------------------------------------------------- students of another family

@@ -21,6 +21,8 @@ from edgedistill.job import Job
 from edgedistill.records import Candidate, Check, Choice, Figures, Interval, Measured, Step
 from edgedistill.store import keys
 
+OF_GRAPH = ("nodes", "operators", "fusions", "batched", "recovered")  # facts that a report states
+
 
 class OnOwn(NamedTuple):
     """What the own rows show of one row; None where there are none."""
@@ -183,7 +185,7 @@ def _row(course: Course, row: Candidate, one: Judged | None) -> reports.Row:
         unseen=figures.unseen(course, row) if one else None,
         own={name: each for name, each in one.own._asdict().items() if each} if one else {},
         figures=one.figures if one else Figures(),
-        graph={n: graph.get(n) for n in ("nodes", "operators", "fusions")} if graph else None,
+        graph={name: graph.get(name) for name in OF_GRAPH} if graph else None,
         checks=one.checks if one else (),
     )
 

@@ -1,8 +1,9 @@
 """The shortlist: what can be known of students before the hour of training.
 
 Every shape is measured untrained; one that cannot meet size, memory or latency is dropped with its
-figure, and so is a graph that the target's runtime lacks operators for. The rest are put in the
-order in which they train.
+figure, and so is a graph that the target's runtime lacks operators for, and where latency decides
+a scheme that is clearly slower than another of the same student. The rest are put in the order in
+which they train.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgedistill.records import Candidate, Figures, Step
 from edgedistill.store import keys
 
 Stopped = Mapping[str, tuple[str, str]]  # row -> (dropped | skipped, reason)
+SLOWER = 1.25  # times the latency of a sibling, beyond the noise of both
 BEFORE_TRAINING = ("latency_p90_ms", "memory_mb", "size_mb", "load_ms")
 
 
@@ -36,7 +38,9 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return [row for row in self.rows if row.unpruned is None][-1].name
+        """The name of its first quantized row; of its float row where there is no other."""
+        whole = [row for row in self.rows if row.unpruned is None]
+        return whole[min(1, len(whole) - 1)].name
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,24 @@ def make(course: Course, everyone: Iterable[Entry]) -> Shortlist:
     brief: dict[str, Figures] = {}
     left: list[Entry] = []
     for entry in everyone:
+        able = []
         for row in entry.rows:
             assert row.untrained is not None
             course.run(row.untrained, row.test.inputs["rows.0"])
             lacks = figures.lacks(course, row, row.untrained)
             if lacks:
                 unfit[row.name] = ("dropped", lacks)
-                continue
-            brief[row.name] = measure(course, row, row.untrained)
+            else:
+                able.append(row)
+        brief |= _in_turn(course, able)
+        for row in able:
             why = _cannot(course, brief[row.name])
             if why:
                 dropped[row.name] = ("dropped", f"before training: {why}")
+        if course.job.run.objective == "latency":
+            for parent in dict.fromkeys(row.parent for row in able if row.parent):
+                rows = [row for row in able if row.parent == parent and row.name not in dropped]
+                unfit |= outrun({row.name: brief[row.name] for row in rows})
         if any(row.name not in dropped and row.name not in unfit for row in entry.rows):
             left.append(entry)
             continue
@@ -108,6 +119,41 @@ def make(course: Course, everyone: Iterable[Entry]) -> Shortlist:
     gone = {*dropped, *unfit}
     left.sort(key=lambda entry: _rank(course, entry, brief, gone))
     return Shortlist(tuple(left), dropped, unfit, brief)
+
+
+def _in_turn(course: Course, rows: list[Candidate]) -> dict[str, Figures]:
+    """Measure the untrained graphs of one student in turn, so that they can be compared."""
+    if not rows:
+        return {}
+    return session.briefly(
+        [figures.subject(course, row, row.untrained) for row in rows],
+        course.target,
+        on_device=course.job.run.on_device,
+        progress=course.progress,
+    )
+
+
+def outrun(found: Mapping[str, Figures]) -> dict[str, tuple[str, str]]:
+    """Return which of the schemes of one student are clearly slower than another of them.
+
+    A fourth slower at least, by intervals that are apart, and in a file that is no smaller.
+    """
+    known = {name: each for name, each in found.items() if each.latency and each.speedup}
+    if not known:
+        return {}
+    first = min(known, key=lambda name: (_p90(known[name]), name))
+    fast = known[first].speedup
+    gone = {}
+    for name, each in known.items():
+        slow = each.speedup
+        assert fast is not None and slow is not None and each.latency is not None
+        apart = slow.high is not None and fast.low is not None and slow.high < fast.low
+        small, large = each.size_mb or 0.0, known[first].size_mb or 0.0
+        if apart and SLOWER * slow.value < fast.value and small > 0.95 * large:
+            mine, theirs = _p90(each), _p90(known[first])
+            why = f"slower than {first} (p90 {mine:.3g} against {theirs:.3g} ms)"
+            gone[name] = ("dropped", f"before training: {why}")
+    return gone
 
 
 def measure(course: Course, row: Candidate, graph: Step | None = None) -> Figures:

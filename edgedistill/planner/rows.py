@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def _student(
             origin,
             scheme=scheme,
             parent=single.name,
-            untrained=steps.quantize(untrained, scheme, origin),
+            untrained=steps.quantize(untrained, scheme, origin, trained=False),
             unpruned=before(word),
             **common,
         )
@@ -207,9 +207,9 @@ def _controls(
 
 
 def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the schemes that can serve this model on this target, and notes on the others.
+    """Return the schemes that are tried for this model on this target, and notes on the others.
 
-    Each with its word for people: its precision, and its own name where there are several.
+    Each with its word for people, which is the same whatever else is tried.
     """
     job, target = steps.job, steps.target
     wished = job.quantize.schemes
@@ -227,7 +227,8 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
         if given.precision != "fp32":
             return [], [f"no int8 of ours: the .onnx is {given.precision} as it came"]
     named = [name for name in wished if name != "auto"]
-    chosen, reasons = {}, {}
+    words: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name in dict.fromkeys([*named, *(known if "auto" in wished else ())]):
         if not name.endswith(".py") and name not in known:
             hint = nearest(name, [*known, "auto", "none"])
@@ -238,15 +239,18 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
         if why is None and name not in named and hasattr(plugin, "spared"):
             why = plugin.spared(facts, target)
         if why is None:
-            chosen[name] = plugin.PRECISION
+            words[name] = _word(plugin, name, facts, words)
         else:
             reasons[name] = f"{name}: {why}"
     told = "; ".join(reasons.values())
-    if not chosen and "auto" not in wished:
+    if not words and "auto" not in wished:
         raise TargetError(f"no named scheme serves '{target.name}': {told}")
-    several = len(chosen) > 1
-    words = {
-        name: f"{word} {Path(name).stem}" if several else word for name, word in chosen.items()
-    }
     missed = [f"not tried: {why}" for name, why in reasons.items() if name in named]
-    return list(words.items()), missed if chosen else [f"no int8: {told}"]
+    return list(words.items()), missed if words else [f"no int8: {told}"]
+
+
+def _word(plugin: Any, name: str, facts: Mapping[str, Any], taken: Mapping[str, str]) -> str:
+    """Return what rows of a scheme are called by: its own word, else its file's name."""
+    stem = Path(name).stem
+    word = plugin.word(facts) if hasattr(plugin, "word") and stem == name else plugin.PRECISION
+    return word if stem == name and word not in taken.values() else f"{word} {stem}"

@@ -215,7 +215,8 @@ class Steps:
         (model,) = graph.inputs.values()
         return self.export(model, of, fixed=length)
 
-    def quantize(self, graph: Step, scheme: str, of: Model) -> Step:
+    def quantize(self, graph: Step, scheme: str, of: Model, *, trained: bool = True) -> Step:
+        """Make the step of one scheme; of an untrained graph no accuracy can be recovered."""
         told = self.wishes.of("quantize")
         plugin = plugins.find("schemes", scheme, allow_code=self.allow_code)
         wished = told.pop("scheme_settings", None) or {}
@@ -229,10 +230,15 @@ class Steps:
                 f"quantize.scheme_settings: so set, {scheme} is not exact on '{wrong[0]}', which "
                 f"'{self.target.name}' names"
             )
+        inputs: dict[str, Step | Source] = {"graph.0": graph, "train.0": self.encode("train", of)}
+        if trained and self.wishes.settings("quantize").recover:
+            inputs["validation.0"] = self.encode("validation", of)
+        told = told if trained else {**told, "recover": 0}
         return self.step(
             "quantize",
-            {"graph.0": graph, "train.0": self.encode("train", of)},
+            inputs,
             told=told,
+            recover_points=self._int8_may_cost(),
             scheme=scheme,
             scheme_settings=plain(settings),
             encoder=of.encoder,
@@ -240,6 +246,12 @@ class Steps:
             batch=self.target.runtime.batch,
             instructions=self.facts.host.instructions,
         )
+
+    def _int8_may_cost(self) -> float:
+        """Return the points above which accuracy is recovered: at most half the allowed drop."""
+        half = self.target.limits.get("max_drop_points", 1.0) / 2
+        asked = self.job.quantize.max_drop
+        return half if asked is None else min(half, asked)
 
     def evaluate(self, graph: Step, split: str, of: Model, *, rows: int = 0) -> Step:
         config = {}

@@ -345,7 +345,30 @@ def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[s
     if graph and graph["nodes"]:
         fused = ", ".join(f"{count} {name}" for name, count in (graph["fusions"] or {}).items())
         made.append(("graph", f"{graph['nodes']:,} nodes" + (f"; fused: {fused}" if fused else "")))
+    if graph and graph.get("batched") and row["scheme"]:
+        made.append(("batches", _batched(graph["batched"])))
+    if graph and (graph.get("recovered") or {}).get("floats"):
+        made.append(("accuracy recovered", _recovered(graph["recovered"])))
     return made
+
+
+def _batched(told: Mapping[str, Any]) -> str:
+    """Say how many answers padding and batch-mates change."""
+    changed = number(told["changed_points"])
+    return (
+        f"{changed} % of {told['rows']:,} training rows are answered otherwise in padded batches "
+        f"of {told['batch']} than alone"
+    )
+
+
+def _recovered(told: Mapping[str, Any]) -> str:
+    """Say which operators returned to float, and what it gave."""
+    names = ", ".join(plain(name, 60) for name in told["floats"])
+    before, after = points(told["before_points"]), points(told["after_points"])
+    return (
+        f"{len(told['floats'])} of {told['of']} operators in float again: int8 cost {before} "
+        f"points on {told['rows']:,} validation rows, now {after} ({names})"
+    )
 
 
 def instructions(where: Mapping[str, Any]) -> str:

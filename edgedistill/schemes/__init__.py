@@ -22,11 +22,23 @@ class Scheme(Protocol):
         """Return why the scheme can't serve, or None. Asked before and again after the export;
         `facts`: {"family", "convolutional": bool, "operators": {...} once exported}."""
 
+    def spared(self, facts: Mapping[str, Any], target: Any) -> str | None:
+        """Return why `auto` leaves the scheme to be named, though it could serve, or None."""
+
+    def word(self, facts: Mapping[str, Any]) -> str:
+        """Return what rows of this scheme are called by: the usual one's "int8", "int8 static"."""
+
     def for_processors(self, processors: tuple[str, ...]) -> Mapping[str, Any]:
         """Return the settings under which the arithmetic is exact on all of these processors."""
 
     def exact_on(self, settings: Any) -> tuple[str, ...]:
         """Name the processors on which a file made with these settings is exact."""
+
+    def quantizable(self, model: Any, settings: Any) -> list[str]:
+        """Name the results of the operators that `apply` makes int8, in the graph's order.
+
+        Those that the setting `floats` names stay in float.
+        """
 
     def apply(self, model: Any, calibration: Calibration | None, settings: Any) -> Any:
         """Return the quantized `onnx.ModelProto`; `model` is not changed."""

@@ -1,10 +1,14 @@
-"""Quantize: one scheme over a graph, held against its parent on training rows."""
+"""Quantize: one scheme over a graph, held against its parent on training rows.
+
+Where validation rows are given and int8 costs more points on them than allowed, the operators that
+cost most return to float.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +19,15 @@ from edgedistill import plugins as doors
 from edgedistill.errors import ModelError
 from edgedistill.records import Progress
 from edgedistill.settings import coerce, setting
+from edgedistill.stages import indexed
 
-INPUTS = {"graph": "graph", "train": "arrays"}
+INPUTS = {"graph": "graph", "train": "arrays", "validation": "arrays"}
 OUTPUT = "graph"
 PACKAGES = ("onnx", "onnxruntime", "numpy")
 
-CHUNK = 16  # calibration rows of one run; ranges do not depend on it
+CHUNK = 16  # calibration rows of one run, at most; ranges do not depend on it
+FEW = 32  # rows by which operators are ranked
+PADDED = 8  # rows of a padded batch, at least
 LOW_AGREEMENT = 90.0  # points, below which a note is worth a line
 
 
@@ -35,6 +42,14 @@ class Settings:
     seed: int = setting(0, "which rows are drawn")
     integers: str = setting("int64", "type of integer inputs", choices=("int64", "int32"))
     session: Mapping = setting({}, "the session's options, those that ship; empty: the defaults")
+    metric: str = setting("accuracy", "what recovery measures on validation rows")
+    recover: int = setting(
+        4, "operators that may return to float; 0: none does", low=0, high=10_000
+    )
+    recover_points: float = setting(
+        0.5, "points that int8 may cost on validation rows before operators return", low=0, high=100
+    )
+    recover_rows: int = setting(2000, "validation rows that recovery measures on", low=1)
     instructions: str = setting("", "the host's instruction set for int8, which can change results")
 
 
@@ -53,14 +68,29 @@ def run(
     scheme: Any = doors.find("schemes", settings.scheme, allow_code=True)
     told = coerce(scheme.Settings, settings.scheme_settings, f"quantize.{settings.scheme}")
     parent = inspect.read(source / "model.onnx")
-    rows = _Rows(inputs, settings, source)
+    rows = _Rows(inputs, settings, "train", settings.rows)
+    if not rows.order:
+        raise ModelError("quantize has no training rows to calibrate or compare with")
+    fixed = session.fixed(session.start(source / "model.onnx"))
 
-    def calibration() -> Iterator[Mapping[str, np.ndarray]]:
-        fixed = session.fixed(session.start(source / "model.onnx"))
-        return rows.batches(fixed.batch or CHUNK, fixed.length)
+    def apply(told: Any, order: Sequence[int]) -> Any:
+        def calibration() -> Iterator[Mapping[str, np.ndarray]]:
+            if fixed.batch or fixed.length:
+                return rows.batches(fixed.batch or 1, fixed.length, order)
+            return rows.unpadded(CHUNK, order)
 
-    made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
-    clean.clean(halves.halve(made), ir=parent.ir_version)
+        made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
+        return clean.clean(halves.halve(made), ir=parent.ir_version)
+
+    made = apply(told, rows.order)
+    recovered: dict[str, Any] = {}
+    if settings.recover and indexed(inputs, "validation") and hasattr(told, "floats"):
+        seen = _Rows(inputs, settings, "validation", settings.recover_rows)
+        held = _Held(source / "model.onnx", rows, seen, settings)
+        kept, recovered = _recovered(held, scheme, told, (parent, made), apply, progress)
+        if kept:
+            told = dataclasses.replace(told, floats=(*told.floats, *kept))
+            made = apply(told, rows.order)
     path = out / "model.onnx"
     clean.save(made, path)
     for file in sorted(source.iterdir()):
@@ -76,34 +106,57 @@ def run(
         "precision": scheme.PRECISION,
         "processors": list(scheme.exact_on(told)),
         "against_parent": against,
+        "batched": None if fixed.batch else _batched(path, rows, settings),
+        "recovered": recovered or None,
         "bytes_parent": (source / "model.onnx").stat().st_size,
     }
 
 
 class _Rows:
-    """The drawn training rows, read anew for each pass: memory holds one batch."""
+    """Drawn rows of one input, read anew for each pass: memory holds one batch."""
 
-    def __init__(self, inputs: Mapping[str, Path], settings: Settings, source: Path) -> None:
+    def __init__(
+        self, inputs: Mapping[str, Path], settings: Settings, name: str, count: int
+    ) -> None:
         from edgedistill.data import arrays
-        from edgedistill.stages import indexed
 
         task: Any = doors.find("tasks", settings.task, allow_code=True)
-        self._encoder = task.open_encoder(source, settings.encoder)
-        self._parts = [arrays.Arrays(folder) for folder in indexed(inputs, "train")]
+        self._encoder = task.open_encoder(inputs["graph.0"], settings.encoder)
+        self._parts = [arrays.Arrays(folder) for folder in indexed(inputs, name)]
         self._integers = settings.integers
         total = sum(len(part) for part in self._parts)
-        if not total:
-            raise ModelError("quantize has no training rows to calibrate or compare with")
-        drawn = np.random.default_rng(settings.seed).permutation(total)[: settings.rows]
+        drawn = np.random.default_rng(settings.seed).permutation(total)[:count]
         self.order = [int(index) for index in np.sort(drawn)]
 
-    def batches(self, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(
+        self, size: int, length: int, order: Sequence[int] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows as feeds of `size` rows, padded to `length` where it is not 0."""
         from edgedistill.graph import feeds
 
-        for start in range(0, len(self.order), size):
-            chosen = [self._row(index) for index in self.order[start : start + size]]
+        order = self.order if order is None else order
+        for start in range(0, len(order), size):
+            chosen = [self._row(index) for index in order[start : start + size]]
             yield feeds.padded(chosen, self._encoder, integers=self._integers, length=length)
+
+    def truth(self) -> np.ndarray:
+        """Return the labels of the rows, -1 where there is none."""
+        return np.array([int(self._row(index)["truth"]) for index in self.order])
+
+    def unpadded(
+        self, most: int, order: Sequence[int] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the rows as feeds of rows alike in shape: what padding gives is no activation."""
+        from edgedistill.graph import feeds
+
+        groups: dict[Any, list[int]] = {}
+        for index in self.order if order is None else order:
+            row = self._row(index)
+            groups.setdefault(tuple(sorted((n, v.shape) for n, v in row.items())), []).append(index)
+        for _, members in sorted(groups.items()):
+            for start in range(0, len(members), most):
+                chosen = [self._row(index) for index in members[start : start + most]]
+                yield feeds.padded(chosen, self._encoder, integers=self._integers)
 
     def _row(self, index: int) -> dict[str, np.ndarray]:
         for part in self._parts:
@@ -113,16 +166,105 @@ class _Rows:
         raise IndexError(index)
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What a quantized graph is held against while operators return to float."""
+
+    parent: Path
+    few: _Rows  # training rows
+    seen: _Rows  # validation rows
+    settings: Settings
+
+    def logits(self, model: Any, rows: _Rows, order: Sequence[int] | None = None) -> np.ndarray:
+        """Run a graph as deployed."""
+        from edgedistill.graph import clean
+
+        data = model if isinstance(model, Path) else clean.serialize(model)
+        return _logits(data, rows, self.settings, order=order)
+
+    def score(self, logits: np.ndarray, truth: np.ndarray) -> float:
+        """Return the task's score in points; 0 where nothing has a truth."""
+        task: Any = doors.find("tasks", self.settings.task, allow_code=True)
+        sums = task.statistics(logits, truth, self.settings.metric).sum(axis=0)
+        return float(np.nan_to_num(task.score(sums, self.settings.metric)))
+
+
+def _recovered(
+    held: _Held,
+    scheme: Any,
+    told: Any,
+    graphs: tuple[Any, Any],
+    apply: Callable[[Any, Sequence[int]], Any],
+    progress: Progress,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return which operators return to float, and the facts of the attempt."""
+    from edgedistill.stages import _recovery
+
+    settings, (parent, made) = held.settings, graphs
+    truth = held.seen.truth()
+    best = held.score(held.logits(held.parent, held.seen), truth)
+    before = best - held.score(held.logits(made, held.seen), truth)
+    about = {"rows": len(truth), "allowed_points": settings.recover_points, "before_points": before}
+    if before <= settings.recover_points:
+        return (), about
+    order = held.few.order[:: max(1, len(held.few.order) // FEW)][:FEW]
+    right = held.logits(held.parent, held.few, order)
+
+    def graph(floats: tuple[str, ...], rows: Sequence[int]) -> Any:
+        return apply(dataclasses.replace(told, floats=(*told.floats, *floats)), rows)
+
+    def lost(floats: tuple[str, ...]) -> float:
+        logits = held.logits(graph(floats, held.few.order), held.seen)
+        return best - held.score(logits, truth)
+
+    def moved(floats: tuple[str, ...]) -> float:
+        return _recovery.moved(right, held.logits(graph(floats, order), held.few, order))
+
+    names = [name for name in scheme.quantizable(parent, told) if name not in told.floats]
+    kept, tried = _recovery.recover(
+        _recovery.Trial(lost, moved, names),
+        before=before,
+        allowed=settings.recover_points,
+        most=settings.recover,
+        progress=progress,
+    )
+    after = next((one["lost_points"] for one in tried[len(kept) - 1 :]), before) if kept else before
+    text = (
+        f"{settings.scheme} costs {before:.1f} points; with {len(kept)} of {len(names)} operators "
+    )
+    progress({"kind": "note", "text": f"{text}in float {after:.1f}"})
+    more = {"floats": list(kept), "of": len(names), "after_points": after, "tried": tried}
+    return kept, {**about, **more}
+
+
+def _batched(path: Path, rows: _Rows, settings: Settings) -> dict[str, Any]:
+    """Count the rows that are answered otherwise in padded batches than alone."""
+    size = max(PADDED, settings.batch)
+    alone, together = (
+        _logits(path, rows, dataclasses.replace(settings, batch=batch)).argmax(axis=1)
+        for batch in (1, size)
+    )
+    changed = 100 * float((alone != together).mean())
+    return {"batch": size, "rows": len(rows.order), "changed_points": round(changed, 6)}
+
+
 def _against_parent(parent: Path, path: Path, rows: _Rows, settings: Settings) -> dict[str, Any]:
     """Run parent and quantized graph as deployed on the drawn rows; returns their likeness."""
-    from edgedistill.graph import compare, session
+    from edgedistill.graph import compare
 
-    logits = []
-    for file in (parent, path):
-        running = session.start(file, settings.session)
-        fixed = session.fixed(running)
-        size = fixed.batch or settings.batch
-        batches = rows.batches(size, fixed.length)
-        logits.append(np.concatenate([session.logits(running, feed) for feed in batches]))
-    facts = dataclasses.asdict(compare.likeness(*logits))
+    facts = dataclasses.asdict(
+        compare.likeness(*(_logits(file, rows, settings) for file in (parent, path)))
+    )
     return {name: round(value, 6) for name, value in facts.items()}
+
+
+def _logits(
+    model: Path | bytes, rows: _Rows, settings: Settings, *, order: Sequence[int] | None = None
+) -> np.ndarray:
+    """Run a graph over drawn rows in batches of `settings.batch`, or those that it is fixed to."""
+    from edgedistill.graph import session
+
+    running = session.start(model, settings.session)
+    fixed = session.fixed(running)
+    batches = rows.batches(fixed.batch or settings.batch, fixed.length, order)
+    return np.concatenate([session.logits(running, feed) for feed in batches])

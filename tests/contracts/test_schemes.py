@@ -31,8 +31,9 @@ def scheme(request):
 
 
 def test_the_schemes_of_the_contract_are_there():
-    assert {"dynamic_int8", "static_qdq"} <= set(NAMES)
-    assert set(FUNCTIONS) == {"valid", "for_processors", "exact_on", "apply"}
+    assert {"dynamic_int8", "static_qdq", "static_qoperator"} <= set(NAMES)
+    served = {"valid", "spared", "word", "for_processors", "exact_on", "quantizable", "apply"}
+    assert set(FUNCTIONS) == served
 
 
 def test_attributes(scheme):
@@ -83,15 +84,19 @@ def test_an_unknown_processor_is_no_place_for_a_scheme(scheme):
     assert "riscv" in scheme.valid(facts, None, "riscv")
 
 
-def test_one_scheme_serves_each_kind_of_network():
+def test_each_kind_of_network_is_served_and_rows_have_names_of_their_own():
     for convolutional in (True, False):
         facts = {"family": "any", "convolutional": convolutional}
         serving = [
-            name
-            for name in INT8
-            if plugins.find("schemes", name).valid(facts, None, "arm64") is None
+            plugin
+            for plugin in (plugins.find("schemes", name) for name in INT8)
+            if plugin.valid(facts, None, "arm64") is None
         ]
-        assert len(serving) == 1
+        words = [plugin.word(facts) for plugin in serving]
+        assert len({*words}) == len(words) and words.count("int8") == 1
+        assert all(word.startswith("int8") for word in words)
+        tried = [plugin for plugin in serving if plugin.spared(facts, None) is None]
+        assert "int8" in {plugin.word(facts) for plugin in tried}, "the usual one is tried"
 
 
 @pytest.mark.parametrize("name", NAMES)

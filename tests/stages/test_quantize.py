@@ -10,6 +10,7 @@ from edgedistill.data import arrays
 from edgedistill.errors import JobError, ModelError
 from edgedistill.graph import operators
 
+SCHEMES = ("static_qdq", "static_qoperator")
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "vit", "deit", "resnet")
 
 
@@ -39,6 +40,25 @@ def test_each_family_in_int8_agrees_with_its_parent(
     assert ("x86-64+avx2" in facts["processors"]) == reduce_range
     assert operators.missing(out / "model.onnx", "1.16") == []
     assert sorted(one.name for one in out.iterdir()) == sorted(one.name for one in folder.iterdir())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("model_type", ("bert", "distilbert", "mpnet", "vit", "resnet"))
+def test_static_schemes_serve_encoders_and_convolutions(model_type, scheme, tiny, exported, stage):
+    source, (folder, parent) = tiny(model_type), exported(model_type)
+    out, facts = stage(
+        "quantize",
+        {"graph.0": folder, "train.0": source.rows},
+        **source.settings,
+        scheme=scheme,
+        scheme_settings={"method": "percentile"},
+    )
+    like = facts["against_parent"]
+    assert like["cosine"] > 0.99 and like["agreement_points"] >= 90, like
+    assert facts["bytes"] < parent["bytes"]
+    assert operators.missing(out / "model.onnx", "1.17") == []
+    kernels = {"QLinearConv"} if model_type == "resnet" else {"MatMulIntegerToFloat"}
+    assert kernels <= {*facts["fusions"]}
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

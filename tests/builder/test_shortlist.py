@@ -1,0 +1,31 @@
+"""The shortlist: a scheme that is clearly slower than another is dropped before any training."""
+
+from __future__ import annotations
+
+from edgedistill.builder.shortlist import outrun
+from edgedistill.records import Figures, Interval, Latency
+
+
+def figures(p90, speedup, low, high, size=6.0):
+    latency = Latency(p90, p90, p90, p90, None, p90, 100, 10, True)
+    return Figures(latency=latency, speedup=Interval(speedup, low, high), size_mb=size)
+
+
+def test_what_is_clearly_slower_than_a_sibling_is_dropped_with_both_figures():
+    gone = outrun({"a int8": figures(1.0, 5.0, 4.8, 5.2), "a int8 static": figures(2.0, 2.5, 2, 3)})
+    assert list(gone) == ["a int8 static"]
+    state, why = gone["a int8 static"]
+    assert state == "dropped"
+    assert why == "before training: slower than a int8 (p90 2 against 1 ms)"
+
+
+def test_a_little_slower_noisy_or_smaller_stays():
+    fast = figures(1.0, 5.0, 4.8, 5.2)
+    for other in (
+        figures(1.1, 4.5, 4.4, 4.6),  # a tenth slower
+        figures(2.0, 2.5, 1.0, 5.0),  # intervals that meet
+        figures(2.0, 2.5, 2.0, 3.0, size=3.0),
+        Figures(failed="the probe died"),
+    ):
+        assert outrun({"fast": fast, "other": other}) == {}
+    assert outrun({}) == {} and outrun({"fast": fast}) == {}

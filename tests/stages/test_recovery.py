@@ -1,0 +1,128 @@
+"""Recovery: what costs most returns to float, measured on validation, within a bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from edgedistill.data import arrays
+from edgedistill.graph import session
+from edgedistill.graph.weights import Constants
+from edgedistill.progress import silent
+from edgedistill.stages import _recovery
+from edgedistill.tasks import text_classification as task
+
+COSTS = {"a": 0.1, "b": 3.0, "c": 0.0, "d": 1.0}  # points that each costs in int8
+
+
+def recover(*, allowed, most, costs=COSTS):
+    asked = []
+
+    def lost(floats):
+        asked.append(floats)
+        return sum(cost for name, cost in costs.items() if name not in floats)
+
+    def moved(floats):
+        (alone,) = [name for name in costs if name not in floats]
+        return costs[alone] ** 2
+
+    trial = _recovery.Trial(lost, moved, tuple(costs))
+    before = sum(costs.values())
+    kept, tried = _recovery.recover(
+        trial, before=before, allowed=allowed, most=most, progress=silent
+    )
+    return kept, tried, asked
+
+
+def test_the_worst_returns_first_until_what_is_left_is_allowed():
+    kept, tried, asked = recover(allowed=0.5, most=4)
+    assert kept == ("b", "d") and asked == [("b",), ("b", "d")]
+    assert [one["lost_points"] for one in tried] == pytest.approx([1.1, 0.1])
+    assert [one["moves"] for one in tried] == pytest.approx([9.0, 1.0])
+
+
+def test_the_bound_holds_and_what_was_reached_is_kept():
+    kept, tried, _ = recover(allowed=0.01, most=1)
+    assert kept == ("b",) and len(tried) == 1
+
+
+def test_what_does_not_help_stays_int8():
+    kept, tried, _ = recover(allowed=0.0, most=3, costs={"a": -1.0, "b": -2.0, "c": 4.0})
+    assert kept == ("c",), "what comes after only costs"
+    trial = _recovery.Trial(lambda floats: 5.0, lambda floats: 1.0, ("a", "b"))
+    kept, tried = _recovery.recover(trial, before=4.0, allowed=1.0, most=2, progress=silent)
+    assert kept == () and len(tried) == 2
+
+
+def planted(source, exported, tmp_path):
+    """Return a tiny encoder whose pooler int8 can't hold: a huge weight of an input that is 0."""
+    folder, _ = exported("bert")
+    model = onnx.load(folder / "model.onnx")
+    constants = Constants(model.graph)
+    pooler = next(node for node in model.graph.node if node.op_type == "Gemm")
+    norm = [node for node in model.graph.node if node.op_type == "LayerNormalization"][-1]
+    for node, index, change in ((pooler, 1, 1e4), (norm, 1, 0.0), (norm, 2, 0.0)):
+        values = constants.floats(node.input[index], rank=2 if node is pooler else 1).copy()
+        values[..., 0] *= change
+        node.input[index] = f"planted.{index}.{change}"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[index]))
+    head = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+    bias = constants.floats(head.input[2], rank=1)
+    spread = bias - answers(model, source).mean(axis=0)  # no label is answered always
+    head.input[2] = "planted.bias"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(spread, "planted.bias"))
+    out = tmp_path / "planted"
+    out.mkdir()
+    for file in folder.iterdir():
+        (out / file.name).write_bytes(file.read_bytes())
+    onnx.save(model, out / "model.onnx")
+    return out, pooler.output[0]
+
+
+def answers(model, source):
+    """Run a graph on the rows one by one."""
+    running = session.start(model.SerializeToString())
+    encoder = task.open_encoder(source.model, source.settings["encoder"])
+    rows = arrays.Arrays(source.rows)
+    feeds = (encoder.batch([rows.row(index)], integers="int64") for index in range(len(rows)))
+    return np.concatenate([session.logits(running, feed) for feed in feeds])
+
+
+def labelled(folder, source, out):
+    """Write the rows with the float graph's own answers as their truth."""
+    found = answers(onnx.load(folder / "model.onnx"), source).argmax(axis=1)
+    rows = arrays.Arrays(source.rows)
+    arrays.write(out, ({**rows.row(i), "truth": np.int64(t)} for i, t in enumerate(found)))
+    return out
+
+
+@pytest.mark.parametrize("scheme", ("dynamic_int8", "static_qoperator"))
+def test_a_product_that_int8_cannot_hold_returns_to_float(scheme, tiny, exported, stage, tmp_path):
+    source = tiny("bert")
+    folder, name = planted(source, exported, tmp_path)
+    validation = labelled(folder, source, tmp_path / "validation")
+    inputs = {"graph.0": folder, "train.0": source.rows, "validation.0": validation}
+    events: list = []
+    told = {**source.settings, "scheme": scheme, "recover_points": 2.0}
+    out, facts = stage("quantize", inputs, events.append, **told)
+    seen = facts["recovered"]
+    assert seen["before_points"] > 2 >= seen["after_points"]
+    assert seen["tried"][0]["operator"] == name and name in seen["floats"]
+    assert {event["unit"] for event in events if event["kind"] == "bar"} >= {"operators"}
+    again, same = stage("quantize", inputs, **told)
+    assert (again / "model.onnx").read_bytes() == (out / "model.onnx").read_bytes()
+    assert same == facts
+    _, off = stage("quantize", inputs, **{**told, "recover": 0})
+    assert off["recovered"] is None
+    assert off["against_parent"]["agreement_points"] < facts["against_parent"]["agreement_points"]
+
+
+def test_answers_of_padded_batches_are_counted(tiny, exported, stage):
+    source = tiny("bert")
+    inputs = {"graph.0": exported("bert")[0], "train.0": source.rows}
+    for scheme in ("dynamic_int8", "static_qoperator"):
+        _, facts = stage("quantize", inputs, **source.settings, scheme=scheme)
+        told = facts["batched"]
+        assert (told["batch"], told["rows"]) == (8, 60)
+        assert told["changed_points"] <= (10 if scheme == "dynamic_int8" else 0)
