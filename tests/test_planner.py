@@ -764,7 +764,9 @@ def test_a_pruned_student_stands_beside_the_one_it_was_pruned_from():
     assert alike == {name for name in step.inputs if name != "student.0"}
     assert step.settings["losses"] == before.training.settings["losses"]
     assert step.settings["batch"] == 32
-    assert 1 <= step.settings["steps"] <= before.training.settings["steps"]
+    assert step.settings["steps"] == pace.steps(640 * 5, epochs=1, batch=32)
+    usual = plan(student="2", prune="0.5").candidates[-1].training
+    assert usual.settings["steps"] == usual.inputs["student.0"].settings["steps"] // 2
     start = small.untrained.inputs["graph.0"].inputs["model.0"]
     assert start.stage == "initialize" and start.settings["shape"]["feed_forward"] == 32
 

@@ -59,7 +59,8 @@ def untrained(steps: Steps, student: Student) -> Step:
 def recovered(steps: Steps, student: Student, before: Student, training: Step) -> Step:
     """Make the step that prunes a trained student and distils it again, as it was trained before.
 
-    Its rows, losses and optimisation are those of `training`; it takes at most as many steps.
+    Its rows, losses and optimisation are those of `training`; unless the job says how many epochs,
+    it takes at most half as many steps.
     """
     wishes = steps.wishes
     settings = names(plugins.find("stages", "prune").Settings)
@@ -72,13 +73,15 @@ def recovered(steps: Steps, student: Student, before: Student, training: Step) -
     rows = reading.read(steps, kinds, answered=True).rows
     each = training.settings["batch"] * steps.processes
     planned = pace.steps(rows, epochs=wishes.planned("prune").epochs, batch=each)
+    if "epochs" not in steps.job.stages.get("prune", {}):
+        planned = min(planned, max(1, training.settings["steps"] // 2))
     rest = {name: thing for name, thing in training.inputs.items() if name != "student.0"}
     return steps.step(
         "prune",
         {"student.0": training, **rest},
         **alike,
         shape=dict(student.shape),
-        steps=min(planned, training.settings["steps"]),
+        steps=planned,
         rate=_rate(student, before),
     )
 

@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -106,7 +107,8 @@ def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> f
     some = model.config.num_labels
     work = _work(inputs, share, shape, scratch / ".resume", silent, outputs=some)
     each = loop.seconds(model, work)
-    return each * len(shapes) * (1 + settings.rows / (share.steps * share.batch))
+    weighed = min(settings.rows, len(work.examples)) / (share.steps * share.batch)
+    return each * len(shapes) * (1 + weighed)
 
 
 def follow(inputs: Mapping[str, Path], settings: Settings, resume: Path) -> None:
@@ -144,9 +146,10 @@ def _pruned(
                 progress({"kind": "note", "text": _said(family, shape, index, len(shapes))})
             worth = importance.measure(model, work, rows=settings.rows, draw=index)
             model, kept = family.prune(model, shape, worth)
-            fitted = loop.fit(model, work)
-            if not leads:  # it has no weights to go on with: those of the first are given to all
+            if not leads:  # the first gives all its weights when a round begins: shapes will do
+                loop.fit(copy.deepcopy(model), work)
                 continue
+            fitted = loop.fit(model, work)
             facts = {"shape": dict(shape), **kept, "parameters": weights.parameters(model)}
             told.append({**facts, **fitted.facts()})
             if not final:

@@ -55,15 +55,18 @@ def train_together(names, first):
 
 
 def test_torchrun_builds_one_bundle_with_all_its_processes(tmp_path):
-    names = job(tmp_path)
+    names = job(tmp_path) | {"student": "2", "prune": "0.5"}
+    names["settings"] |= {"prune.steps": 12, "prune.rounds": 2, "prune.rows": 64}
     line = small.command(names)[1:]
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     done = small.run([*run, "--master-port", str(free_port()), *line])
     assert done.returncode == 0, done.stderr
     record = json.loads((Path(names["out"]) / "report.json").read_text())
     assert done.stdout.count("bundle     ") == 1, "only the first process prints"
-    trained = [step for step in record["steps"] if step["stage"] in ("finetune", "distill")]
-    assert len(trained) == 3 and not any(step["cached"] for step in trained)
+    trains = ("finetune", "distill", "prune")
+    trained = [step for step in record["steps"] if step["stage"] in trains]
+    assert {step["stage"] for step in trained} == {*trains}
+    assert not any(step["cached"] for step in trained)
     for step in trained:
         place = Path(names["store"]) / "v1" / step["stage"] / step["key"] / "artifact.json"
         assert json.loads(place.read_text())["settings"]["processes"] == 2
