@@ -27,7 +27,7 @@ _ORDER = (
     "baseline", "teacher_int8", "previous", "peer", "assistant", "control", "student_fp32",
     "candidate",
 )  # fmt: skip
-_NEVER_RAN = ("dropped", "skipped", "failed")
+_NEVER_RAN = ("dropped", "skipped", "failed")  # unless it has figures: pruned in vain
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def make(
     size = baseline.figures.size_mb if baseline else None
     given = build.source_model.get("size_mb")
     made = [_row(row, choice, base_mb=size, given_mb=given) for row in rows]
-    made.sort(key=lambda row: (row["state"] in _NEVER_RAN, _ORDER.index(row["role"])))
+    made.sort(key=lambda row: (_never_ran(row), _ORDER.index(row["role"])))
     shown = next((row for row in rows if row.name == (choice.chosen or choice.best_miss)), None)
     users = {
         key: [row.name for row in rows if key in row.steps] for row in rows for key in row.steps
@@ -161,6 +161,10 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
 def schema() -> dict[str, Any]:
     """Return the JSON schema of report.json."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _never_ran(row: Mapping[str, Any]) -> bool:
+    return row["state"] in _NEVER_RAN and row["latency_ms"] is None
 
 
 def _row(

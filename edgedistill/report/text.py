@@ -57,7 +57,9 @@ def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
         ("memory", lambda row: number(row["memory_mb"]), " MB"),
         ("size", lambda row: number(row["size_mb"]), " MB"),
     ]
-    rows = [row for row in report["rows"] if row["state"] not in _STOPPED]
+    rows = [
+        row for row in report["rows"] if row["state"] not in _STOPPED or row["latency_ms"]
+    ]  # what was pruned in vain was measured too
     if any(map(words.own, rows)):
         columns[2:2] = [
             ("own test", lambda row: words.own_cells(row)[0], ""),

@@ -80,6 +80,28 @@ def test_defaults_can_be_made_and_have_the_shape_they_say(teacher):
         assert not facts["fresh"]
 
 
+def test_what_pruning_leaves_can_be_made_untrained_and_has_the_shape_it_says(teacher):
+    family, config, model = teacher
+    whole = family.shape(config)
+    made = 0
+    for kind in getattr(family, "PRUNES", ()):
+        try:
+            shape = family.pruned(whole, {kind: 0.5}, config)
+        except ModelError as error:
+            assert kind == "heads" and "\n" not in str(error)
+            continue
+        assert shape != whole and family.between(whole, shape, 1.0, config) == shape
+        layers = family.layers(shape, whole)
+        student, facts = family.shrink(model, shape, layers=layers, init="teacher", seed=0)
+        assert family.shape(student.config.to_dict()) == shape and not facts["fresh"]
+        assert weights.parameters(student) < weights.parameters(model)
+        made += 1
+    assert made >= 2 or not hasattr(family, "PRUNES")
+    if made:
+        with pytest.raises(ModelError, match="known|did you mean"):
+            family.pruned(whole, {"x": 0.5}, config)
+
+
 @pytest.mark.parametrize("text", ["", "x", "-1", "0", "10000", "2x", "1x99999"])
 def test_a_shape_that_can_not_be_is_a_clear_error(teacher, text):
     family, config, _ = teacher

@@ -79,3 +79,11 @@ def test_markdown_says_what_the_table_says(invented):
     assert "| **student 2x384 int8** | 95.3 ±0.6 | 0.7 ±0.4 |" in text
     assert "estimated from this host" in text
     assert "edgedistill build --target phone" in text
+
+
+def test_a_row_that_was_pruned_in_vain_stands_in_the_table_and_below_with_its_reason(invented):
+    row = next(each for each in invented["rows"] if each["name"] == "student 2x384 fp32")
+    row |= {"state": "dropped", "reason": "pruning not kept: at least 5 % faster is asked"}
+    lines = table(invented).splitlines()
+    assert any(line.startswith(" student 2x384 fp32   ") and "1.4" in line for line in lines)
+    assert " student 2x384 fp32: dropped, pruning not kept: at least 5 % faster is asked" in lines
