@@ -98,7 +98,7 @@ def test_what_pruning_leaves_can_be_made_untrained_and_has_the_shape_it_says(tea
         made += 1
     assert made >= 2 or not hasattr(family, "PRUNES")
     if made:
-        with pytest.raises(ModelError, match="known|did you mean"):
+        with pytest.raises(ModelError, match=r"known|did you mean"):
             family.pruned(whole, {"x": 0.5}, config)
 
 
