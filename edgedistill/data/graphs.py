@@ -566,9 +566,10 @@ def _output(
     wanted = len(opened.labels) if opened.labels else labels
     fits = [name for name, width in widths.items() if width == wanted]
     some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
+    count = f"{rows} row" + ("s" if rows > 1 else "")
     if not widths or (len(widths) > 1 and not fits):
         raise ModelError(
-            f"the outputs of '{opened.name}' do not fit the task: for {rows} rows it gives {some}; "
+            f"the outputs of '{opened.name}' do not fit the task: for {count} it gives {some}; "
             f"expected floats of shape [{rows}, {wanted}], one column a label"
         )
     named = [name for name in fits if "logit" in name.lower()]

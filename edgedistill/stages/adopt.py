@@ -37,6 +37,9 @@ class Settings:
     integers: str = setting("int64", "type of integer inputs", choices=("int64", "int32"))
     batch: int = setting(0, "rows that the graph takes in a run; 0: any number", low=0)
     fixed: int = setting(0, "0: as the graph is; else one row of this length", low=0)
+    single: bool = setting(
+        False, "one row a run, never padded: without mask and segments, where the graph can be"
+    )
 
 
 def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -48,7 +51,8 @@ def run(
     inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
 ) -> Mapping[str, Any]:
     """Adopt a graph folder; returns facts about the graph, and how it compares with the given."""
-    from edgedistill.graph import adopt, clean, compare, inspect, session, simplify
+    from edgedistill.graph import adopt, clean, compare, inspect, session, simplify, single
+    from edgedistill.graph import feeds as feeds_of
 
     source = inputs["graph.0"]
     task: Any = doors.find("tasks", settings.task, allow_code=True)
@@ -74,6 +78,12 @@ def run(
     compared = compare.hold(
         _as_given(source, given, settings), _as_ours(made, softmax=softmax), feeds, shapes=1
     )
+    if settings.single and not settings.fixed and not any(session.fixed(fresh)):
+        numbers = feeds_of.numbers(examples, encoder)
+        made = single.single(made, numbers, simplify.observed(made, feeds)) or made
+        alone = [_typed(encoder.batch([row]), settings) for row in examples]
+        given_alone, ours = _as_given(source, given, settings), _as_ours(made, softmax=softmax)
+        compare.hold(given_alone, ours, alone, shapes=1)
     if settings.fixed:
         clean.fix(made, {"batch": 1, "length": settings.fixed})
     path = out / "model.onnx"

@@ -94,6 +94,12 @@ def test_a_graph_of_any_length_can_be_fixed(tmp_path):
     assert facts["compared"]["difference"] < 1e-6
 
 
+def test_a_graph_of_one_row_a_run_needs_no_mask_and_no_segments(tmp_path):
+    _, facts, found = adopted(handmade.texts(tmp_path), single=True)
+    assert set(found.given.inputs) == {"input_ids", "attention_mask", "token_type_ids"}
+    assert facts["inputs"] == {"input_ids": {"type": "int64", "shape": [1, "length"]}}
+
+
 def test_an_old_graph_of_images_is_raised_folded_and_keeps_its_answers(tmp_path):
     out, facts, found = adopted(handmade.images(tmp_path, last=True, batch="N"), IMAGE)
     assert found.given.channels_last and found.given.batch == 0
