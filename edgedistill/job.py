@@ -152,6 +152,11 @@ class RunSpec:
     on_device: bool = setting(False, "this machine is the device")
     allow_pickle: bool = setting(False, "load a checkpoint that is a pickle")
     allow_code: bool = setting(False, "run plugin files that the job names")
+    emulate: str = setting(
+        "auto",
+        "run the chosen file as the target's other processors, where qemu is there",
+        choices=("auto", "never"),
+    )
     redecide: bool = setting(False, "decide again what an earlier run of this plan decided")
 
     def seconds(self) -> float:

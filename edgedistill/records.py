@@ -210,6 +210,20 @@ class Measured:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OnProcessor:
+    """The chosen file on one of the target's processors, beside this host's answers."""
+
+    name: str  # the instruction set, as the target names it: "arm64+dotprod"
+    cpu: str | None  # what was emulated for it; None: this host, or nothing
+    rows: int  # of validation
+    agreement: float | None  # share of the same answers as here, in points
+    score: float | None  # there, in points, on these rows
+    score_here: float | None
+    state: str  # checked | differs | not_checked
+    reason: str | None = None
+
+
 # ---------------------------------------------------------------- what was judged
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import bundle, judge, planner
-from edgedistill.builder import contest, figures, narrate, record, shipping, tuning
+from edgedistill.builder import contest, figures, narrate, processors, record, shipping, tuning
 from edgedistill.builder.course import Course, evaluated, steps_of
 from edgedistill.builder.opening import Opened, open_job
 from edgedistill.builder.prepare import Prepared, prepare
@@ -28,7 +28,8 @@ from edgedistill.builder.teacher import hold_teacher
 from edgedistill.errors import SurroundingsError, UsageError
 from edgedistill.job import Job
 from edgedistill.progress import silent
-from edgedistill.records import Choice, Plan, Progress, Step
+from edgedistill.records import Choice, OnProcessor, Plan, Progress, Step
+from edgedistill.report import words
 from edgedistill.store import crew, keys
 from edgedistill.store.runner import Runner
 
@@ -110,11 +111,13 @@ def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Repo
             row.name: record.judged(course, prepared, row, measured.figures[row.name])
             for row in rows
         }
-        choice, said = _choose(course, judged, outcome)
+        choice, said, found = _chosen(course, judged, outcome)
         said = (*filter(None, [differs]), *said)
         judged = _one_control(judged, choice)
         _run_fixed(course, judged.get(choice.chosen or ""))
-        made = record.make(course, prepared, judged, choice=choice, measured=measured, said=said)
+        made = record.make(
+            course, prepared, judged, choice=choice, measured=measured, said=said, processors=found
+        )
         one = judged.get(choice.chosen or choice.best_miss or "")
         if one is None or (made["verdict"] == "misses" and not job.run.best_effort):
             return Report(made, None, shipping.leave_report(opened.out, made))
@@ -215,16 +218,42 @@ def _run_fixed(course: Course, one: Judged | None) -> None:
 # ---------------------------------------------------------------- the choice
 
 
-def _choose(
+def _chosen(
     course: Course, judged: Mapping[str, Judged], outcome: contest.Outcome
+) -> tuple[Choice, tuple[str, ...], tuple[OnProcessor, ...]]:
+    """Choose a row that is on every processor of the target what it is here, as far as checked."""
+    key = plan_key(course)
+    known = course.store.decision(key) or {}
+    wrong = {} if course.job.run.redecide else dict(known.get("wrong", {}))
+    while True:
+        choice, said = _choose(course, judged, outcome, wrong)
+        name = choice.chosen or (choice.best_miss if course.job.run.best_effort else None)
+        found = processors.check(course, judged[name].row) if name else ()
+        differs = [each for each in found if each.state == "differs"]
+        if not differs or name != choice.chosen:
+            break
+        wrong[name] = words.on_processor(dataclasses.asdict(differs[0]))
+        course.progress({"kind": "warning", "text": f"{name}: {wrong[name]}; choosing again"})
+        course.store.decide(key, {**(course.store.decision(key) or {}), "wrong": wrong})
+    return choice, said, found
+
+
+def _choose(
+    course: Course,
+    judged: Mapping[str, Judged],
+    outcome: contest.Outcome,
+    wrong: Mapping[str, str],
 ) -> tuple[Choice, tuple[str, ...]]:
-    """Choose, repeating what an earlier run of this plan chose; say what contradicts it."""
-    fresh = _fresh(course, judged, outcome)
+    """Choose, repeating what an earlier run of this plan chose; say what contradicts it.
+
+    Rows that are `wrong` on a processor, each with its reason, are not chosen.
+    """
+    fresh = _fresh(course, judged, outcome, wrong)
     key = plan_key(course)
     known = course.store.decision(key) or {}
     before = None if course.job.run.redecide else known.get("chosen")
     state, why = fresh.states.get(before or "", ("dropped", ""))
-    repeats = before in judged and state != "failed"
+    repeats = before in judged and before not in wrong and state != "failed"
     said: list[str] = []
     choice = fresh
     if before and repeats and before != fresh.chosen:
@@ -259,7 +288,12 @@ def _one_control(judged: Mapping[str, Judged], choice: Choice) -> dict[str, Judg
     return {name: one for name, one in judged.items() if name not in gone}
 
 
-def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcome) -> Choice:
+def _fresh(
+    course: Course,
+    judged: Mapping[str, Judged],
+    outcome: contest.Outcome,
+    wrong: Mapping[str, str],
+) -> Choice:
     roles = {row.name: row.role for row in course.plan.rows()}
     contenders = [
         judge.Contender(
@@ -268,6 +302,7 @@ def _fresh(course: Course, judged: Mapping[str, Judged], outcome: contest.Outcom
             one.validation,
             one.figures,
             one.row.parent,
+            stopped=("dropped", wrong[name]) if name in wrong else None,
             own=one.own.validation,
             ships=record.ships_itself(course, one.row),
             unpruned=one.row.unpruned,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,16 @@ from edgedistill.builder.course import Course, begun, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
 from edgedistill.builder.teacher import answered
 from edgedistill.job import Job
-from edgedistill.records import Candidate, Check, Choice, Figures, Interval, Measured, Step
+from edgedistill.records import (
+    Candidate,
+    Check,
+    Choice,
+    Figures,
+    Interval,
+    Measured,
+    OnProcessor,
+    Step,
+)
 from edgedistill.store import keys
 
 OF_GRAPH = ("nodes", "operators", "fusions", "batched", "recovered")  # facts that a report states
@@ -92,8 +101,12 @@ def make(
     choice: Choice,
     measured: Measured,
     said: tuple[str, ...],
+    processors: Sequence[OnProcessor] = (),
 ) -> dict[str, Any]:
-    """Make report.json; `said` are warnings beside those of the data and of the measuring."""
+    """Make report.json; `said` are warnings beside those of the data and of the measuring.
+
+    `processors` are what the chosen file was found to answer as each of the target's.
+    """
     doubt: tuple[str, ...] = ()
     if doubted(course, prepared):
         whose = "the teacher" if course.facts.teacher.given is None else "the model"
@@ -135,6 +148,7 @@ def make(
         verdict=verdict,
         steps=list(course.made.values()),
         worth=_worth(course, rows, choice),
+        processors=processors,
     )
 
 

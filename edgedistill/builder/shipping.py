@@ -74,6 +74,7 @@ def _contents(
     licence: str | None,
     tuned: Tuned | None,
 ) -> bundle.Contents:
+    differs = {each["name"] for each in report["processors"] if each["state"] == "differs"}
     row, facts, target = one.row, course.facts, course.target
     own = row.test.settings["session"]
     told = next(each for each in report["rows"] if each["name"] == row.name)
@@ -87,7 +88,11 @@ def _contents(
             folder=graph.path,
             precision=told["precision"],
             onnxruntime=target.runtime.onnxruntime,
-            processors=tuple(graph.facts.get("processors", target.processors)),
+            processors=tuple(
+                each
+                for each in graph.facts.get("processors", target.processors)
+                if each not in differs
+            ),
             batch=target.runtime.batch,
             ort=course.job.bundle.ort,
             fixed=course.folder(row.fixed) / "model.onnx" if row.fixed else None,

@@ -4,11 +4,13 @@ evidence     score, paired drop, labels, agreement of one row beside the baselin
 confidence   the temperature, calibration error, coverage at thresholds
 limits       checks: one limit held against one figure
 unseen       rows with words that no training row holds
+alike        whether a file's answers on another processor are those of this one
 choice       which row is chosen on validation; the verdict on test
 """
 
 from __future__ import annotations
 
+from edgedistill.judge.alike import Alike, alike
 from edgedistill.judge.choice import Contender, choose, verdict
 from edgedistill.judge.confidence import fit_temperature
 from edgedistill.judge.evidence import Evaluation, can_show, evaluate, rows_to_settle
@@ -17,9 +19,11 @@ from edgedistill.judge.unseen import UnseenWords, holding, unseen_words
 
 __all__ = [
     "PAIRED",
+    "Alike",
     "Contender",
     "Evaluation",
     "UnseenWords",
+    "alike",
     "can_show",
     "checks",
     "choose",

@@ -91,7 +91,7 @@ def find(name: str) -> Cpu:
     Raises `UsageError` for one that qemu does not know, `SurroundingsError` without qemu, and for
     an arm64 one without an arm64 system.
     """
-    if platform.system() != "Linux" or platform.machine().lower() not in ("x86_64", "amd64"):
+    if not _emulates():
         raise SurroundingsError("emulating another processor needs Linux on x86-64")
     x86, arm = first(QEMU), first(QEMU_ARM64)
     known = {each: x86 for each in _known(x86)} if x86 else {}
@@ -105,14 +105,24 @@ def find(name: str) -> Cpu:
     raise UsageError(f"--cpu: unknown processor '{name}': {_hint(name, known)}")
 
 
+def _emulates() -> bool:
+    """Say whether this is a system that we emulate on."""
+    return platform.system() == "Linux" and platform.machine().lower() in ("x86_64", "amd64")
+
+
 def standing_for(processor: str) -> Cpu:
     """Return the processor that is emulated for an instruction set, as targets name it.
 
-    Raises `SurroundingsError` where none can be: the reason is one line.
+    Raises `SurroundingsError` where none can be: the reason is one line, without places.
     """
     name = STANDS_FOR.get(processor)
     if name is None:
         raise SurroundingsError("qemu emulates no processor with these instructions")
+    arm = processor.startswith("arm64")
+    if _emulates() and first(QEMU_ARM64 if arm else QEMU) is None:
+        raise SurroundingsError(f"qemu is not installed ({PACKAGE})")
+    if _emulates() and arm and arm64.record(arm64.place()) is None:
+        raise SurroundingsError(f"there is no arm64 system to run ({arm64.MAKER})")
     cpu = find(name)
     if cpu.instructions != processor:  # older qemus leave out what they can't: AVX2 before 7.2
         raise SurroundingsError(f"this qemu's {name} has the instructions of {cpu.instructions}")

@@ -17,7 +17,16 @@ from typing import Any
 from edgedistill.errors import from_os_error
 from edgedistill.judge.evidence import Evaluation, can_show
 from edgedistill.judge.unseen import UnseenWords
-from edgedistill.records import Artifact, Check, Choice, Figures, Interval, Score, Shape
+from edgedistill.records import (
+    Artifact,
+    Check,
+    Choice,
+    Figures,
+    Interval,
+    OnProcessor,
+    Score,
+    Shape,
+)
 from edgedistill.report.html import html
 from edgedistill.report.markdown import markdown
 
@@ -89,11 +98,13 @@ def make(
     verdict: str,
     steps: Sequence[Artifact] = (),
     worth: Worth | None = None,
+    processors: Sequence[OnProcessor] = (),
 ) -> dict[str, Any]:
     """Return the report of a build as plain JSON values; figures that are absent are null.
 
     `verdict` is `judge.verdict` of the chosen row's checks on test, and "misses" where none was
-    chosen; `worth` is None where no student has its control beside it.
+    chosen; `worth` is None where no student has its control beside it; `processors` are
+    those that the target names, and what the chosen file answers there.
     """
     baseline = next((row for row in rows if row.role == "baseline"), None)
     size = baseline.figures.size_mb if baseline else None
@@ -128,6 +139,7 @@ def make(
         "reason": choice.reason,
         "can_show": _can_show(build, shown),
         "teacher_worth": worth and {**asdict(worth), **_ends(worth)},
+        "processors": list(processors),
         "rows": made,
         "steps": [
             {

@@ -41,6 +41,7 @@ def table(report: Mapping[str, Any], width: int = 100, color: bool = False) -> s
             lines.append(" " + words.check_line(check))
     said = words.worth(report)
     lines += [f" {said}"] if said else []
+    lines += [f" {told}" for told in words.on_processors(report)]
     if report["chosen"] is None:
         lines.append(" " + plain(report["reason"]))
     return "\n".join(lines)

@@ -170,6 +170,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     said += _scored(row, base, source(report))
     said += folded(row, base)
     said += filter(None, [worth(report)])
+    said += [f"{text[0].upper()}{text[1:]}." for text in on_processors(report)]
     return [*said, *_missed(row)]
 
 
@@ -241,6 +242,33 @@ def unseen_words(row: Mapping[str, Any], whose: str = "teacher") -> str:
         said += f", the {whose} {points(found['baseline_accuracy'])} %"
         said += f" (drop {spread(found['drop_points'])})"
     return said
+
+
+def on_processors(report: Mapping[str, Any]) -> list[str]:
+    """Say what the chosen file answers as each of the target's processors; the unchecked last."""
+    found = report.get("processors") or []
+    told = [on_processor(each) for each in found if each["state"] != "not_checked"]
+    lacks: dict[str, list[str]] = {}
+    for each in found:
+        if each["state"] == "not_checked":
+            lacks.setdefault(plain(each["reason"]), []).append(plain(each["name"], 40))
+    told += [f"not checked as {' and '.join(names)}: {why}" for why, names in lacks.items()]
+    return told
+
+
+def on_processor(found: Mapping[str, Any]) -> str:
+    """Say what one of the target's processors answers."""
+    name = plain(found["name"], 40)
+    if found["cpu"] is None:
+        return f"checked as {name}: {plain(found['reason'])}"
+    where = f"as {name} ({plain(found['cpu'], 40)}, emulated)"
+    score = f"score {points(found['score'])} there and {points(found['score_here'])} here"
+    if found["state"] == "differs":
+        return f"{where} it is not what it is here: {plain(found['reason'])}; {score}"
+    return (
+        f"{where} {points(found['agreement'])} % of {found['rows']:,} validation rows are answered "
+        f"as here, {score}"
+    )
 
 
 def worth(report: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ SETTINGS = {
     "measure.rounds": 3,
     "measure.runs": 20,
     "run.threads": 1,
+    "run.emulate": "never",  # some ten seconds a processor
     "run.objective": "size",  # on models this small latencies differ by noise alone
 }
 TARGET = """

@@ -129,6 +129,16 @@ def test_an_arm64_processor_without_a_system_names_the_command_that_makes_one(fa
     assert str(told.value) == f"{words}none: python -m edgedistill.measure.arm64_sysroot"
 
 
+def test_what_lacks_for_a_processor_of_a_target_is_one_line_without_places(fake):
+    with pytest.raises(SurroundingsError) as told:
+        emulation.standing_for("arm64")
+    assert str(told.value) == f"there is no arm64 system to run ({arm64.MAKER})"
+    (fake / "qemu-aarch64").unlink()
+    with pytest.raises(SurroundingsError) as told:
+        emulation.standing_for("arm64")
+    assert str(told.value) == "qemu is not installed (apt install qemu-user-static)"
+
+
 def test_without_qemu_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
