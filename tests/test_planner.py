@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill import job, planner, plugins, target
 from edgedistill.builder.course import steps_of
-from edgedistill.errors import JobError, ModelError, TrainingError
+from edgedistill.errors import JobError, ModelError, TargetError, TrainingError
 from edgedistill.records import Source, Step
 from edgedistill.store import keys
 from edgedistill.train import pace, recipe
@@ -587,6 +587,23 @@ def test_int8_that_saturates_on_a_processor_of_the_target_is_refused():
     assert plan(settings=wish).candidates
     with pytest.raises(JobError, match=r"is not exact on 'x86-64\+avx2'"):
         plan(on="server", settings=wish)
+
+
+def test_a_target_whose_processors_no_scheme_serves_exactly_is_one_clear_line():
+    strange = dataclasses.replace(target.load("phone"), processors=("arm64", "riscv64"))
+    words = "dynamic_int8: its arithmetic is not proven exact on 'riscv64' (proven: arm64, "
+
+    def on_strange(**names):
+        return planner.propose(job.named(target="phone", model="m", data="d", **names), strange,
+                               facts())  # fmt: skip
+
+    made = on_strange()
+    (said,) = [note for note in made.notes if note.startswith("no int8: ")]
+    assert words in said and "\n" not in said
+    assert {row.scheme for row in made.rows()} == {"none"}
+    with pytest.raises(TargetError) as told:
+        on_strange(quantize="dynamic_int8")
+    assert str(told.value).startswith(f"no named scheme serves 'phone': {words}")
 
 
 def test_a_seed_stands_only_in_keys_that_it_can_change():

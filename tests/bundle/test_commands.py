@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill import bundle
+from edgedistill import bench, bundle
 from edgedistill import report as reports
 from edgedistill.bundle import Contents, Evidence, commands, cost, gate, given
 from edgedistill.errors import BundleError, DataError, TargetError, UsageError
@@ -377,6 +377,9 @@ def test_another_processor_is_warned_of_once(
     (said,) = [text for text in gate.check(out, gate.Asked()).warnings if "exact" in text]
     assert "x86-64+other" in said and "arm64" in said
     assert commands.eval_(out).warnings == (said,) and bundle.load(out).inexact() == said
+    events: list = []
+    bench._of_bundle(out, "int8", tmp_path / "sample", events.append)
+    assert events == [{"kind": "warning", "text": said}]
     assert gate.check(write(), gate.Asked()).warnings == gate.check(out, gate.Asked()).warnings[1:]
 
 
@@ -408,7 +411,7 @@ class Refuse:
         if name.split(".")[0] in {blocked}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
-from edgedistill import bundle
+from edgedistill import bench, bundle
 from edgedistill.bundle import commands
 folder, rows, image = sys.argv[1:]
 assert bundle.verify(folder).golden.holds and bundle.verify(image).golden.holds
