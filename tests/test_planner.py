@@ -803,6 +803,14 @@ def test_the_control_of_a_pruned_student_is_pruned_on_labels_alone():
     assert control.training.settings["steps"] == twin.training.settings["steps"]
 
 
+def test_a_loss_that_finds_no_more_what_it_reads_is_said_before_the_hour():
+    told = {"student": "2", "recipe": "features"}
+    told["settings"] = {"distill.losses.hidden_states.map": "2,5"}
+    assert plan(**told, prune="0.5").candidates
+    with pytest.raises(JobError, match=r"hidden_states\.map"):
+        plan(**told, prune="layers=1")
+
+
 def test_no_pruning_changes_no_key():
     keyed = [
         {keys.key(step) for step in steps_of(plan(prune=told).rows())} for told in (None, "none")

@@ -10,9 +10,9 @@ from edgedistill.errors import ModelError
 from edgedistill.planner import reading
 from edgedistill.planner.steps import Steps
 from edgedistill.planner.students import Student, initial
-from edgedistill.records import Step
+from edgedistill.records import Shape, Step
 from edgedistill.settings import names
-from edgedistill.train import pace
+from edgedistill.train import objective, pace
 
 NOT_ALIKE = ("steps", "rate", "evaluate_every")  # of the training's settings, those of its own
 
@@ -56,12 +56,18 @@ def untrained(steps: Steps, student: Student) -> Step:
     return initial(steps, student, family.layers(student.shape, student.origin.shape))
 
 
-def recovered(steps: Steps, student: Student, before: Student, training: Step) -> Step:
+def recovered(
+    steps: Steps, student: Student, before: Student, training: Step, *, teacher: Shape
+) -> Step:
     """Make the step that prunes a trained student and distils it again, as it was trained before.
 
     Its rows, losses and optimisation are those of `training`; unless the job says how many epochs,
-    it takes at most half as many steps.
+    it takes at most half as many steps. Raises `JobError` where a loss finds no more what it reads.
     """
+    told = objective.read(training.settings["losses"], allow_code=steps.allow_code)
+    for loss in objective.weighed(told, training.settings["alpha"]):
+        if loss.plugin.READS_TEACHER:
+            loss.needs(training.settings["temperature"], student.shape, teacher)
     wishes = steps.wishes
     settings = names(plugins.find("stages", "prune").Settings)
     alike = {

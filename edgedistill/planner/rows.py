@@ -54,7 +54,11 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
         candidates += own
         beside += [single, *_controls(steps, student, alone, schemes)]
         if smaller is not None:
-            twins = [pruning.recovered(steps, smaller, student, each) for each in (training, alone)]
+            taught = tutor.shape if tutor else teacher.shape
+            twins = [
+                pruning.recovered(steps, smaller, student, each, teacher=taught)
+                for each in (training, alone)
+            ]
             start = pruning.untrained(steps, smaller)
             own, single = _student(steps, smaller, start, twins[0], schemes, unpruned=student.name)
             candidates += own
