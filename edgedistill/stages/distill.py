@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgedistill import plugins as doors
 from edgedistill.progress import silent
 from edgedistill.records import Progress
-from edgedistill.settings import setting
 from edgedistill.stages import indexed
-from edgedistill.train.pace import Training
+from edgedistill.train import taught
 
-INPUTS = {
-    "student": "model",
-    "teacher": "model",
-    "train": "arrays",
-    "labels": "arrays",
-    "validation": "arrays",
-}
+INPUTS = taught.INPUTS
 OUTPUT = "model"
-ESTIMATES_WITHOUT = ("labels",)  # zeros stand in for them
-PACKAGES = ("torch", "transformers", "safetensors", "numpy")
-GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
-
-
-@dataclass(frozen=True)
-class Settings(Training):
-    """The settings: L = (1 - alpha) x losses of the truth + alpha x those that read the teacher."""
-
-    task: str = setting("text-classification", "the task, by name")
-    family: str = setting("encoder", "the family, by name")
-    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
-    losses: Mapping[str, Any] = setting(
-        {"soft_labels": {"weight": 1.0}, "hard_labels": {"weight": 1.0}},
-        "the losses by name, each with its weight (number, [first, last(, until)]) and settings",
-    )
-    alpha: float = setting(0.9, "share of the losses that read the teacher", low=0, high=1)
-    temperature: float = setting(4.0, "of soft labels", low=0.05, high=100)
-
-
-def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Name the plugins that a step with these settings uses."""
-    losses = [("losses", name) for name in sorted(settings["losses"])]
-    return [("tasks", settings["task"]), ("families", settings["family"]), *losses]
+ESTIMATES_WITHOUT = taught.ESTIMATES_WITHOUT
+PACKAGES = taught.PACKAGES
+Settings = taught.Taught
+plugins = taught.plugins
 
 
 def run(
@@ -60,11 +32,7 @@ def run(
 
     model, work = _work(inputs, settings, out / ".resume", progress)
     fitted = loop.fit(model, work)
-    gap = (
-        loop.score(model, work.examples, work, most=GAP_ROWS)
-        if (work.examples.truth >= 0).any()
-        else None
-    )
+    gap = taught.train_score(model, work)
     weights.save(model, out, beside=inputs["student.0"])
     return {
         **fitted.facts(),

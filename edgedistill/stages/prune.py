@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,45 +22,24 @@ from edgedistill.progress import silent
 from edgedistill.records import Progress, Shape
 from edgedistill.settings import setting
 from edgedistill.stages import indexed
-from edgedistill.train.pace import Training
+from edgedistill.train import taught
 
-INPUTS = {
-    "student": "model",
-    "teacher": "model",
-    "train": "arrays",
-    "labels": "arrays",
-    "validation": "arrays",
-}
+INPUTS = taught.INPUTS
 OUTPUT = "model"
+ESTIMATES_WITHOUT = taught.ESTIMATES_WITHOUT
+PACKAGES = taught.PACKAGES
+plugins = taught.plugins
 PLANNED = ("epochs",)  # what a job may say beside the settings: the planner makes steps of it
-ESTIMATES_WITHOUT = ("labels",)  # zeros stand in for them
-PACKAGES = ("torch", "transformers", "safetensors", "numpy")
-GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
 DONE = "facts.json"  # written last of a finished round
 
 
 @dataclass(frozen=True)
-class Settings(Training):
+class Settings(taught.Taught):
     """The settings: those of the training between rounds, and how much is left."""
 
-    task: str = setting("text-classification", "the task, by name")
-    family: str = setting("encoder", "the family, by name")
-    encoder: Mapping[str, Any] = setting({}, "settings of the task's encoder")
-    losses: Mapping[str, Any] = setting(
-        {"soft_labels": {"weight": 1.0}, "hard_labels": {"weight": 1.0}},
-        "the losses by name, each with its weight (number, [first, last(, until)]) and settings",
-    )
-    alpha: float = setting(0.9, "share of the losses that read the teacher", low=0, high=1)
-    temperature: float = setting(4.0, "of soft labels", low=0.05, high=100)
     shape: Mapping[str, int] = setting({}, "what is left, as the family names dimensions")
     rounds: int = setting(3, "in how many steps it is pruned, each with its share", low=1, high=100)
     rows: int = setting(2048, "training rows that units are weighed on, a round", low=16)
-
-
-def plugins(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Name the plugins that a step with these settings uses."""
-    losses = [("losses", name) for name in sorted(settings["losses"])]
-    return [("tasks", settings["task"]), ("families", settings["family"]), *losses]
 
 
 def run(
@@ -71,15 +50,11 @@ def run(
     Facts: rounds [{shape, layers, parameters, best, steps}], best {score, step, weights} of the
     last round, steps of all, train_score, rows, parameters, shape, name.
     """
-    from edgedistill.train import loop, weights
+    from edgedistill.train import weights
 
     resume = out / ".resume"
     model, rounds, last = _pruned(inputs, settings, resume, progress)
-    gap = (
-        loop.score(model, last.examples, last, most=GAP_ROWS)
-        if (last.examples.truth >= 0).any()
-        else None
-    )
+    gap = taught.train_score(model, last)
     weights.save(model, out, beside=inputs["student.0"])
     family: Any = doors.find("families", settings.family, allow_code=True)
     return {
