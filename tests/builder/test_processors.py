@@ -22,10 +22,16 @@ saturates = pytest.mark.skipif(
 # A scheme that claims what is not so: full-range weights, exact on AVX2. Its file is the smaller.
 LYING = '''
 """Full-range int8 that claims to be exact on every processor."""
+from edgedistill.schemes import _shared
 from edgedistill.schemes import dynamic_int8 as honest
 
 PRECISION, CALIBRATES, PACKAGES = honest.PRECISION, honest.CALIBRATES, honest.PACKAGES
-Settings, valid = honest.Settings, honest.valid
+Settings, valid, spared = honest.Settings, honest.valid, honest.spared
+quantizable = honest.quantizable
+
+
+def word(facts):
+    return "int8 lying"
 
 
 def for_processors(processors):
@@ -33,7 +39,7 @@ def for_processors(processors):
 
 
 def exact_on(settings):
-    return honest.EXACT_AT_SEVEN_BITS
+    return _shared.EXACT_AT_SEVEN_BITS
 
 
 def apply(model, calibration, settings):
