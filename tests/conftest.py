@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what it runs in the background; what tests start would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)

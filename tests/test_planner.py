@@ -412,6 +412,15 @@ def test_without_a_loss_that_counts_there_is_no_plan():
         plan(settings={"distill.alpha": 1, "distill.losses.soft_labels.weight": 0})
 
 
+def test_a_setting_of_one_scheme_reaches_that_one_alone():
+    made = plan(settings={"quantize.scheme_settings.method": "percentile"})
+    found = {
+        step.settings["scheme"]: step.settings["scheme_settings"].get("method")
+        for step in steps_named(made, "quantize")
+    }
+    assert found == {"dynamic_int8": None, "static_qoperator": "percentile"}
+
+
 def test_settings_of_stages_that_the_plan_does_without_are_checked_too():
     with pytest.raises(JobError, match=r"finetune\.rate"):
         plan(settings={"finetune.rate": "fast"})
@@ -421,6 +430,8 @@ def test_settings_of_stages_that_the_plan_does_without_are_checked_too():
         plan(settings={"initialize.layers": "0,1,6"})
     with pytest.raises(JobError, match="did you mean 'reduce_range'"):
         plan(settings={"quantize.scheme_settings.reduce_rang": True})
+    with pytest.raises(JobError, match="did you mean 'percentile'"):
+        plan(settings={"quantize.scheme_settings.percentil": 99})
     assert steps_named(plan(settings={"quantize.rows": 8}), "quantize")[0].settings["rows"] == 8
 
 

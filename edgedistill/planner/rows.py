@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgedistill import plugins
+from edgedistill import plugins, settings
 from edgedistill.data.split import OWN
 from edgedistill.errors import JobError, TargetError, nearest
 from edgedistill.job import Job
@@ -246,11 +246,22 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
             words[name] = _word(plugin, name, facts, words)
         else:
             reasons[name] = f"{name}: {why}"
+    _all_settings_known(steps, words)
     told = "; ".join(reasons.values())
     if not words and "auto" not in wished:
         raise TargetError(f"no named scheme serves '{target.name}': {told}")
     missed = [f"not tried: {why}" for name, why in reasons.items() if name in named]
     return list(words.items()), missed if words else [f"no int8: {told}"]
+
+
+def _all_settings_known(steps: Steps, tried: Iterable[str]) -> None:
+    """Refuse a setting that none of the schemes that are tried has."""
+    plugs = [plugins.find("schemes", name, allow_code=steps.allow_code) for name in tried]
+    known = sorted({name for plugin in plugs for name in settings.names(plugin.Settings)})
+    for name in steps.scheme_settings() if plugs else ():
+        if name not in known:
+            place = f"quantize.scheme_settings ({', '.join(Path(each).stem for each in tried)})"
+            raise JobError(f"{place}: unknown setting '{name}': {nearest(name, known)}")
 
 
 def _word(plugin: Any, name: str, facts: Mapping[str, Any], taken: Mapping[str, str]) -> str:

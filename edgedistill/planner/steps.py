@@ -219,10 +219,13 @@ class Steps:
         """Make the step of one scheme; of an untrained graph no accuracy can be recovered."""
         told = self.wishes.of("quantize")
         plugin = plugins.find("schemes", scheme, allow_code=self.allow_code)
-        wished = told.pop("scheme_settings", None) or {}
-        if not isinstance(wished, Mapping):
-            raise JobError(f"quantize.scheme_settings: expected settings by name, got {wished!r}")
-        values = {**plugin.for_processors(self.target.processors), **wished}
+        told.pop("scheme_settings", None)
+        wished = self.scheme_settings()
+        known = names(plugin.Settings)  # what another scheme alone has is not this one's
+        values = {
+            **plugin.for_processors(self.target.processors),
+            **{name: value for name, value in wished.items() if name in known},
+        }
         settings = coerce(plugin.Settings, values, f"quantize.scheme_settings ({scheme})")
         wrong = [one for one in self.target.processors if one not in plugin.exact_on(settings)]
         if wrong:
@@ -246,6 +249,13 @@ class Steps:
             batch=self.target.runtime.batch,
             instructions=self.facts.host.instructions,
         )
+
+    def scheme_settings(self) -> Mapping[str, Any]:
+        """Return the settings that the job has for the schemes that know them."""
+        wished = self.wishes.of("quantize").get("scheme_settings") or {}
+        if not isinstance(wished, Mapping):
+            raise JobError(f"quantize.scheme_settings: expected settings by name, got {wished!r}")
+        return wished
 
     def _int8_may_cost(self) -> float:
         """Return the points above which accuracy is recovered: at most half the allowed drop."""
