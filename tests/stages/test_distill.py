@@ -278,7 +278,7 @@ def test_the_estimate_runs_the_live_teacher_while_it_is_needed(place, narrow, tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals.Live, "read", counted)
         assert 0 < distill.estimate(found, made, tmp_path) < 600
-    assert len(calls) == 5  # of ten steps those in the first half
+    assert len(calls) == 10  # of ten batches, each run twice, those in the first half
 
 
 def test_a_step_names_its_plugins(place):
