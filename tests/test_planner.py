@@ -292,6 +292,25 @@ def test_wrong_students_schemes_and_kinds():
         plan(student=["2", "2x32"])
 
 
+def test_a_file_that_is_no_scheme_is_told_what_it_lacks(tmp_path):
+    file = tmp_path / "halves.py"
+    file.write_text('"""Halves."""\nPRECISION = "int4"\n\ndef valid(*told):\n    return None\n')
+    with pytest.raises(JobError, match="is no quantization scheme: it lacks Settings, CALIBRATES"):
+        plan(quantize=str(file), allow_code=True)
+
+
+def test_two_schemes_of_one_name_for_their_rows_are_told_apart_or_refused(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        source = Path(plugins.find("schemes", "float16").__file__).read_text()
+        (tmp_path / folder / "mine.py").write_text(source)
+    both = [str(tmp_path / folder / "mine.py") for folder in ("one", "two")]
+    with pytest.raises(JobError, match="two would have rows called 'fp16 mine': rename"):
+        plan(quantize=both, allow_code=True)
+    beside = plan(quantize=[both[0], "float16"], allow_code=True).candidates
+    assert {"student 2x32 fp16", "student 2x32 fp16 mine"} <= {row.name for row in beside}
+
+
 def test_float16_is_tried_only_when_it_is_named():
     assert not [row for row in plan().candidates if row.scheme == "float16"]
     named = plan(quantize="float16").candidates

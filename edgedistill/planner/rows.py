@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgedistill import plugins, settings
 from edgedistill.data.split import OWN
@@ -15,6 +15,7 @@ from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.steps import Steps, Tutor
 from edgedistill.planner.students import Student, initial, students, trained
 from edgedistill.records import Candidate, Plan, Step, Teacher
+from edgedistill.schemes import Scheme, lacks
 from edgedistill.target import Target
 
 TRAIN_ROWS = 256  # training rows that are scored too: the teacher's check, and the gap
@@ -219,7 +220,6 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
     wished = job.quantize.schemes
     if "none" in wished:
         return [], []
-    known = plugins.names("schemes")
     facts: dict[str, Any] = {
         "family": steps.facts.teacher.family,
         "task": steps.facts.task,
@@ -233,25 +233,43 @@ def _schemes(steps: Steps) -> tuple[list[tuple[str, str]], list[str]]:
     named = [name for name in wished if name != "auto"]
     words: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    for name in dict.fromkeys([*named, *(known if "auto" in wished else ())]):
-        if not name.endswith(".py") and name not in known:
-            hint = nearest(name, [*known, "auto", "none"])
-            raise JobError(f"quantize.schemes: unknown quantization scheme '{name}': {hint}")
-        plugin = plugins.find("schemes", name, allow_code=steps.allow_code)
+    for name in dict.fromkeys([*named, *(plugins.names("schemes") if "auto" in wished else ())]):
+        plugin = _scheme(steps, name)
         found = [plugin.valid(facts, target, one) for one in target.processors]
         why = next((reason for reason in found if reason), None)
-        if why is None and name not in named and hasattr(plugin, "spared"):
+        if why is None and name not in named:
             why = plugin.spared(facts, target)
         if why is None:
-            words[name] = _word(plugin, name, facts, words)
+            words[name] = _word(plugin, name, facts)
         else:
             reasons[name] = f"{name}: {why}"
+    alike = next((name for name in words if [*words.values()].count(words[name]) > 1), None)
+    if alike:
+        raise JobError(
+            f"quantize.schemes: two would have rows called '{words[alike]}': rename '{alike}'"
+        )
     _all_settings_known(steps, words)
     told = "; ".join(reasons.values())
     if not words and "auto" not in wished:
         raise TargetError(f"no named scheme serves '{target.name}': {told}")
     missed = [f"not tried: {why}" for name, why in reasons.items() if name in named]
     return list(words.items()), missed if words else [f"no int8: {told}"]
+
+
+def _scheme(steps: Steps, name: str) -> Scheme:
+    """Find a scheme by what the job names. Raises `JobError` where it is none."""
+    known = plugins.names("schemes")
+    if not name.endswith(".py") and name not in known:
+        hint = nearest(name, [*known, "auto", "none"])
+        raise JobError(f"quantize.schemes: unknown quantization scheme '{name}': {hint}")
+    plugin: Any = plugins.find("schemes", name, allow_code=steps.allow_code)
+    lacking = lacks(plugin)
+    if lacking:
+        raise JobError(
+            f"quantize.schemes: '{name}' is no quantization scheme: it lacks "
+            f"{', '.join(lacking)} (the contract: edgedistill/schemes/__init__.py)"
+        )
+    return cast(Scheme, plugin)
 
 
 def _all_settings_known(steps: Steps, tried: Iterable[str]) -> None:
@@ -264,8 +282,8 @@ def _all_settings_known(steps: Steps, tried: Iterable[str]) -> None:
             raise JobError(f"{place}: unknown setting '{name}': {nearest(name, known)}")
 
 
-def _word(plugin: Any, name: str, facts: Mapping[str, Any], taken: Mapping[str, str]) -> str:
-    """Return what rows of a scheme are called by: its own word, else its file's name."""
-    stem = Path(name).stem
-    word = plugin.word(facts) if hasattr(plugin, "word") and stem == name else plugin.PRECISION
-    return word if stem == name and word not in taken.values() else f"{word} {stem}"
+def _word(plugin: Scheme, name: str, facts: Mapping[str, Any]) -> str:
+    """Return what rows of a scheme are called by: its own word; of a path, the file's name."""
+    if name.endswith(".py"):
+        return f"{plugin.PRECISION} {Path(name).stem}"
+    return plugin.word(facts)

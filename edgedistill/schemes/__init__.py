@@ -13,7 +13,7 @@ Calibration = Callable[[], Iterator[Mapping[str, np.ndarray]]]  # fresh pass ove
 class Scheme(Protocol):
     """What a file in schemes/ offers, as module attributes."""
 
-    Settings: type
+    Settings: type  # with `floats`, as `_shared.Int8` has it, where operators can stay in float
     PRECISION: str  # "int8" | "fp16"
     CALIBRATES: bool  # whether `apply` reads calibration rows
     PACKAGES: tuple[str, ...]
@@ -26,7 +26,10 @@ class Scheme(Protocol):
         """Return why `auto` leaves the scheme to be named, though it could serve, or None."""
 
     def word(self, facts: Mapping[str, Any]) -> str:
-        """Return what rows of this scheme are called by: the usual one's "int8", "int8 static"."""
+        """Return what rows of this scheme are called by: the usual one's "int8", "int8 static".
+
+        Rows of a file that is given by its path are called by its precision and its name.
+        """
 
     def for_processors(self, processors: tuple[str, ...]) -> Mapping[str, Any]:
         """Return the settings under which the arithmetic is exact on all of these processors."""
@@ -35,10 +38,19 @@ class Scheme(Protocol):
         """Name the processors on which a file made with these settings is exact."""
 
     def quantizable(self, model: Any, settings: Any) -> list[str]:
-        """Name the results of the operators that `apply` makes int8, in the graph's order.
+        """Name the results of the operators that can be int8, in the graph's order.
 
-        Those that the setting `floats` names stay in float.
+        `apply` leaves those in float that the setting `floats` names.
         """
 
     def apply(self, model: Any, calibration: Calibration | None, settings: Any) -> Any:
         """Return the quantized `onnx.ModelProto`; `model` is not changed."""
+
+
+def lacks(plugin: Any) -> list[str]:
+    """Name what a file lacks of the contract."""
+    return [
+        name
+        for name in (*Scheme.__annotations__, *vars(Scheme))
+        if not name.startswith("_") and not hasattr(plugin, name)
+    ]

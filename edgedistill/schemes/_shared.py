@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,18 +57,6 @@ def exact_on(settings: Int8) -> tuple[str, ...]:
     return EXACT_AT_SEVEN_BITS if settings.reduce_range else EXACT_AT_FULL_RANGE
 
 
-def quantizable(constants: Constants, nodes: Iterable[Any], settings: Int8) -> list[str]:
-    """Name the results of the matrix products and lookups that can be int8, in the graph's order.
-
-    A product has constant weights; a lookup reads a large constant table.
-    """
-    return [
-        node.output[0]
-        for node in nodes
-        if is_product(constants, node) or (settings.embeddings and is_lookup(constants, node))
-    ]
-
-
 def is_product(constants: Constants, node: Any) -> bool:
     """Say whether a node is a MatMul or Gemm with constant weights, of an input that is none."""
     if node.op_type not in ("MatMul", "Gemm"):
@@ -87,13 +75,32 @@ def is_lookup(constants: Constants, node: Any) -> bool:
     return table is not None and table.size >= SMALLEST_TABLE
 
 
+def quantizable(
+    model: Any, settings: Int8, product: Callable[[Constants, Any], bool] = is_product
+) -> list[str]:
+    """Name the results of the products and lookups that can be int8, in the graph's order."""
+    constants = Constants(model.graph)
+    return [
+        node.output[0]
+        for node in model.graph.node
+        if product(constants, node) or (settings.embeddings and is_lookup(constants, node))
+    ]
+
+
+def to_float(source: str, result: str) -> Any:
+    """Return the Cast of a tensor to float32."""
+    from onnx import TensorProto, helper
+
+    return helper.make_node("Cast", [source], [result], name=f"{result}.Cast", to=TensorProto.FLOAT)
+
+
 def lookup(constants: Constants, additions: Additions, node: Any) -> list[Any]:
     """Return what stands for a lookup: int8 rows, Cast, Mul by the scale of each row.
 
     A run touches only the rows that it needs; it costs less accuracy than one scale for the table
     (which is all that onnxruntime's own quantizer has), at the same size.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     name, ids, output = node.input[0], node.input[1], node.output[0]
     rows, row_scales = f"{name}.rows_int8", f"{name}.rows_scale"
@@ -105,13 +112,7 @@ def lookup(constants: Constants, additions: Additions, node: Any) -> list[Any]:
         additions.add(row_scales, scales[:, None])
     return [
         helper.make_node("Gather", [rows, ids], [f"{output}.int8"], name=f"{output}.Gather"),
-        helper.make_node(
-            "Cast",
-            [f"{output}.int8"],
-            [f"{output}.float"],
-            name=f"{output}.Cast",
-            to=TensorProto.FLOAT,
-        ),
+        to_float(f"{output}.int8", f"{output}.float"),
         helper.make_node("Gather", [row_scales, ids], [f"{output}.scale"], name=f"{output}.Scales"),
         helper.make_node(
             "Mul", [f"{output}.float", f"{output}.scale"], [output], name=f"{output}.Mul"

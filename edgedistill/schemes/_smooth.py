@@ -9,21 +9,20 @@ behind attention and GELU, it is one Mul.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgedistill.graph import calibrate
 from edgedistill.graph.weights import Additions, Constants, attributes
-from edgedistill.schemes import _shared
+from edgedistill.schemes import Calibration, _shared
 
 SMALLEST = 1e-5  # of a channel that is always zero
 
 
 def smooth(
     model: Any,
-    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]],
+    calibration: Calibration,
     alpha: float,
     *,
     leave: tuple[str, ...] = (),

@@ -11,7 +11,7 @@ read and write floats, and logits keep their steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgedistill.errors import ModelError
 from edgedistill.graph import calibrate, clean
 from edgedistill.graph.simplify import MASKED, drop_unread
 from edgedistill.graph.weights import Additions, Constants, attributes, need_opset, symmetric
-from edgedistill.schemes import _shared, _smooth
+from edgedistill.schemes import Calibration, _shared, _smooth
 from edgedistill.schemes._shared import Int8
 from edgedistill.settings import setting
 
@@ -58,21 +58,11 @@ def valid(facts: Mapping[str, Any], target: Any, processor: str) -> str | None:
 
 
 def quantizable(model: Any, settings: Settings) -> list[str]:
-    """Name the results of the operators that `apply` makes int8, in the graph's order."""
-    constants = Constants(model.graph)
-    found = []
-    for node in model.graph.node:
-        lookup = settings.embeddings and _shared.is_lookup(constants, node)
-        if lookup or is_product(constants, node):
-            found.append(node.output[0])
-    return found
+    """Name the results of the operators that can be int8, in the graph's order."""
+    return _shared.quantizable(model, settings, is_product)
 
 
-def apply(
-    model: Any,
-    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None,
-    settings: Settings,
-) -> Any:
+def apply(model: Any, calibration: Calibration | None, settings: Settings) -> Any:
     """Return the quantized `onnx.ModelProto` in QDQ form; `model` is not changed."""
     import onnx
 

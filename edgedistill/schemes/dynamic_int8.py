@@ -11,14 +11,14 @@ batch-mates included: evaluate with the batch that ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edgedistill.graph.simplify import drop_unread
 from edgedistill.graph.weights import Additions, Constants, attributes, need_opset, symmetric
-from edgedistill.schemes import _shared
+from edgedistill.schemes import Calibration, _shared
 from edgedistill.schemes._shared import Int8 as Settings
 from edgedistill.schemes._shared import exact_on as exact_on
 from edgedistill.schemes._shared import for_processors as for_processors
@@ -52,15 +52,11 @@ def word(facts: Mapping[str, Any]) -> str:
 
 
 def quantizable(model: Any, settings: Settings) -> list[str]:
-    """Name the results of the operators that `apply` makes int8, in the graph's order."""
-    return _shared.quantizable(Constants(model.graph), model.graph.node, settings)
+    """Name the results of the operators that can be int8, in the graph's order."""
+    return _shared.quantizable(model, settings)
 
 
-def apply(
-    model: Any,
-    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None,
-    settings: Settings,
-) -> Any:
+def apply(model: Any, calibration: Calibration | None, settings: Settings) -> Any:
     """Return the quantized `onnx.ModelProto`; `model` is not changed."""
     import onnx
 
@@ -97,7 +93,7 @@ class _Work:
 
     def _product(self, node: Any) -> list[Any]:
         """Return what stands for a MatMul or Gemm with constant weights."""
-        from onnx import TensorProto, helper
+        from onnx import helper
 
         weights = self._constants.floats(node.input[1], rank=2)
         assert weights is not None
@@ -114,13 +110,7 @@ class _Work:
                 [f"{output}.int32"],
                 name=f"{output}.MatMulInteger",
             ),
-            helper.make_node(
-                "Cast",
-                [f"{output}.int32"],
-                [f"{output}.float"],
-                name=f"{output}.Cast",
-                to=TensorProto.FLOAT,
-            ),
+            _shared.to_float(f"{output}.int32", f"{output}.float"),
             helper.make_node(
                 "Mul", [f"{source}.scale", scales], [f"{output}.scales"], name=f"{output}.Scales"
             ),

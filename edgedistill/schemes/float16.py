@@ -9,13 +9,15 @@ can't hold (beyond 65,504) stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgedistill.graph.weights import Additions, attributes, captured
+from edgedistill.schemes import Calibration
+from edgedistill.schemes._shared import to_float
 from edgedistill.target import PROCESSORS
 
 PRECISION = "fp16"
@@ -57,17 +59,13 @@ def exact_on(settings: Settings) -> tuple[str, ...]:
 
 
 def quantizable(model: Any, settings: Settings) -> list[str]:
-    """Name the operators that `apply` makes int8: none."""
+    """Name the operators that can be int8: none."""
     return []
 
 
-def apply(
-    model: Any,
-    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None,
-    settings: Settings,
-) -> Any:
+def apply(model: Any, calibration: Calibration | None, settings: Settings) -> Any:
     """Return the graph with float16 weights; `model` is not changed."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, numpy_helper
 
     made = type(model)()
     made.CopyFrom(model)
@@ -96,10 +94,10 @@ def apply(
             copy.input[place] = f"{name}.float32"
             if name not in cast:
                 cast.add(name)
-                nodes.append(_cast(stored, copy.input[place], helper, TensorProto))
+                nodes.append(to_float(stored, copy.input[place]))
         nodes.append(copy)
         if behind:
-            nodes.append(_cast(*behind, helper, TensorProto))
+            nodes.append(to_float(*behind))
     left = [tensor for tensor in graph.initializer if tensor.name not in half]
     kept = [type(tensor).FromString(tensor.SerializeToString()) for tensor in left]
     del graph.initializer[:]
@@ -107,7 +105,3 @@ def apply(
     del graph.node[:]
     graph.node.extend(nodes)
     return made
-
-
-def _cast(source: str, to: str, helper: Any, kinds: Any) -> Any:
-    return helper.make_node("Cast", [source], [to], name=f"{to}.Cast", to=kinds.FLOAT)

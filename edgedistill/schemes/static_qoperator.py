@@ -8,13 +8,11 @@ for every bias. The arithmetic, and where it is exact, is that of `static_qdq`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from edgedistill.graph.simplify import drop_unread
-from edgedistill.schemes import _static
+from edgedistill.schemes import Calibration, _static
 from edgedistill.schemes._shared import exact_on as exact_on
 from edgedistill.schemes._shared import for_processors as for_processors
 from edgedistill.schemes._static import Settings as Settings
@@ -39,11 +37,7 @@ def word(facts: Mapping[str, Any]) -> str:
     return f"{PRECISION} static"
 
 
-def apply(
-    model: Any,
-    calibration: Callable[[], Iterator[Mapping[str, np.ndarray]]] | None,
-    settings: Settings,
-) -> Any:
+def apply(model: Any, calibration: Calibration | None, settings: Settings) -> Any:
     """Return the quantized `onnx.ModelProto`; `model` is not changed."""
     from onnx import helper
 

@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedistill import plugins as doors
 from edgedistill.progress import silent
 from edgedistill.records import Progress
-from edgedistill.stages import indexed
-from edgedistill.train import taught
+from edgedistill.stages import _lesson
 
-INPUTS = taught.INPUTS
+INPUTS = _lesson.INPUTS
 OUTPUT = "model"
-ESTIMATES_WITHOUT = taught.ESTIMATES_WITHOUT
-PACKAGES = taught.PACKAGES
-Settings = taught.Taught
-plugins = taught.plugins
+ESTIMATES_WITHOUT = _lesson.ESTIMATES_WITHOUT
+PACKAGES = _lesson.PACKAGES
+Settings = _lesson.Settings
+plugins = _lesson.plugins
 
 
 def run(
@@ -30,9 +28,10 @@ def run(
     """
     from edgedistill.train import loop, weights
 
-    model, work = _work(inputs, settings, out / ".resume", progress)
+    model = _lesson.student(inputs, settings)
+    work = _lesson.work(inputs, settings, out / ".resume", progress)
     fitted = loop.fit(model, work)
-    gap = taught.train_score(model, work)
+    gap = _lesson.train_score(model, work)
     weights.save(model, out, beside=inputs["student.0"])
     return {
         **fitted.facts(),
@@ -49,35 +48,15 @@ def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> f
     """
     from edgedistill.train import loop
 
-    return loop.seconds(*_work(inputs, settings, scratch / ".resume", silent, stand_in=True))
+    model = _lesson.student(inputs, settings)
+    some = model.config.num_labels
+    work = _lesson.work(inputs, settings, scratch / ".resume", silent, stand_in=some)
+    return loop.seconds(model, work)
 
 
 def follow(inputs: Mapping[str, Path], settings: Settings, resume: Path) -> None:
     """Train along as one of several processes; the first one runs `run`, with this `.resume`."""
     from edgedistill.train import loop
 
-    loop.fit(*_work(inputs, settings, resume, silent))
-
-
-def _work(
-    inputs: Mapping[str, Path],
-    settings: Settings,
-    resume: Path,
-    progress: Progress,
-    *,
-    stand_in: bool = False,
-) -> tuple[Any, Any]:
-    """Return the student, and the loop's `Work`."""
-    from edgedistill.train import lesson, outputs, weights
-
-    outputs.prepare(settings.threads)
-    task: Any = doors.find("tasks", settings.task, allow_code=True)
-    model = weights.load(inputs["student.0"], task, dropout=settings.dropout)
-    work = lesson.work(
-        lesson.folders({name: indexed(inputs, name) for name in INPUTS}),
-        settings,
-        resume=resume,
-        progress=progress,
-        outputs=model.config.num_labels if stand_in else 0,
-    )
-    return model, work
+    model = _lesson.student(inputs, settings)
+    loop.fit(model, _lesson.work(inputs, settings, resume, silent))

@@ -21,20 +21,19 @@ from edgedistill.errors import InternalError
 from edgedistill.progress import silent
 from edgedistill.records import Progress, Shape
 from edgedistill.settings import setting
-from edgedistill.stages import indexed
-from edgedistill.train import taught
+from edgedistill.stages import _lesson
 
-INPUTS = taught.INPUTS
+INPUTS = _lesson.INPUTS
 OUTPUT = "model"
-ESTIMATES_WITHOUT = taught.ESTIMATES_WITHOUT
-PACKAGES = taught.PACKAGES
-plugins = taught.plugins
+ESTIMATES_WITHOUT = _lesson.ESTIMATES_WITHOUT
+PACKAGES = _lesson.PACKAGES
+plugins = _lesson.plugins
 PLANNED = ("epochs",)  # what a job may say beside the settings: the planner makes steps of it
 DONE = "facts.json"  # written last of a finished round
 
 
 @dataclass(frozen=True)
-class Settings(taught.Taught):
+class Settings(_lesson.Settings):
     """The settings: those of the training between rounds, and how much is left."""
 
     shape: Mapping[str, int] = setting({}, "what is left, as the family names dimensions")
@@ -48,22 +47,20 @@ def run(
     """Write the pruned student.
 
     Facts: rounds [{shape, layers, parameters, best, steps}], best {score, step, weights} of the
-    last round, steps of all, train_score, rows, parameters, shape, name.
+    last round, steps of all, train_score, rows, parameters, shape.
     """
     from edgedistill.train import weights
 
     resume = out / ".resume"
     model, rounds, last = _pruned(inputs, settings, resume, progress)
-    gap = taught.train_score(model, last)
+    gap = _lesson.train_score(model, last)
     weights.save(model, out, beside=inputs["student.0"])
-    family: Any = doors.find("families", settings.family, allow_code=True)
     return {
         "best": rounds[-1]["best"],
         "steps": sum(each["steps"] for each in rounds),
         "history": rounds[-1]["history"],
         "rounds": [{n: v for n, v in each.items() if n != "history"} for each in rounds],
         "shape": dict(settings.shape),
-        "name": family.name(settings.shape),
         "train_score": gap,
         "rows": len(last.examples),
         "parameters": weights.parameters(model),
@@ -72,15 +69,14 @@ def run(
 
 def estimate(inputs: Mapping[str, Path], settings: Settings, scratch: Path) -> float:
     """Time some steps on the real rows, of the whole student; return the seconds of all rounds."""
-    from edgedistill.train import loop, weights
+    from edgedistill.train import loop
 
-    shapes = _shapes(inputs, settings)
-    model = _start(inputs, settings)
+    _, *shapes = _shapes(inputs, settings)
+    model = _lesson.student(inputs, settings)
     share = _share(settings, 0, len(shapes))
-    family: Any = doors.find("families", settings.family, allow_code=True)
-    shape = family.shape(weights.config_of(inputs["student.0"]))
     some = model.config.num_labels
-    work = _work(inputs, share, shape, scratch / ".resume", silent, outputs=some)
+    part = scratch / ".resume"
+    work = _lesson.work(inputs, share, part, silent, stand_in=some)
     each = loop.seconds(model, work)
     weighed = min(settings.rows, len(work.examples)) / (share.steps * share.batch)
     return each * len(shapes) * (1 + weighed)
@@ -108,17 +104,19 @@ def _pruned(
 
     task: Any = doors.find("tasks", settings.task, allow_code=True)
     family: Any = doors.find("families", settings.family, allow_code=True)
-    shapes = _shapes(inputs, settings)
-    model, told = _start(inputs, settings), []
+    whole, *shapes = _shapes(inputs, settings)
+    model, told = _lesson.student(inputs, settings), []
     for index, shape in enumerate(shapes):
         done = resume / f"pruned-{index}"
         part = resume / f"round-{index}"
         share = _share(settings, index, len(shapes))
-        work = _work(inputs, share, shape, part, progress)
+        work = _lesson.work(inputs, share, part, progress, shape=shape)
         final = index == len(shapes) - 1
         if not (done / DONE).is_file():
             if leads:
-                progress({"kind": "note", "text": _said(family, shape, index, len(shapes))})
+                said = f"prunes {family.name(whole)} to {family.name(shape, whole)}"
+                which = f" (round {index + 1} of {len(shapes)})"
+                progress({"kind": "note", "text": said + (which if len(shapes) > 1 else "")})
             worth = importance.measure(model, work, rows=settings.rows, draw=index)
             model, kept = family.prune(model, shape, worth)
             if not leads:  # the first gives all its weights when a round begins: shapes will do
@@ -148,16 +146,8 @@ def _keep(model: Any, done: Path, facts: Mapping[str, Any], *, beside: Path) -> 
     aside.replace(done / DONE)
 
 
-def _start(inputs: Mapping[str, Path], settings: Settings) -> Any:
-    from edgedistill.train import outputs, weights
-
-    outputs.prepare(settings.threads)
-    task: Any = doors.find("tasks", settings.task, allow_code=True)
-    return weights.load(inputs["student.0"], task, dropout=settings.dropout)
-
-
 def _shapes(inputs: Mapping[str, Path], settings: Settings) -> list[Shape]:
-    """Return the shape that each round leaves; a round that would leave out nothing is none."""
+    """Return the student's shape, and what each round leaves; one that leaves all is no round."""
     from edgedistill.train import weights
 
     family: Any = doors.find("families", settings.family, allow_code=True)
@@ -172,41 +162,10 @@ def _shapes(inputs: Mapping[str, Path], settings: Settings) -> list[Shape]:
             found.append(shape)
     if len(found) == 1:
         raise InternalError("a step prunes nothing: its shape is the student's own")
-    return found[1:]
+    return found
 
 
 def _share(settings: Settings, index: int, rounds: int) -> Settings:
     """Return the settings of one round's training: its share of the steps."""
     steps = settings.steps * (index + 1) // rounds - settings.steps * index // rounds
     return dataclasses.replace(settings, steps=max(1, steps))
-
-
-def _said(family: Any, shape: Shape, index: int, rounds: int) -> str:
-    which = f" (round {index + 1} of {rounds})" if rounds > 1 else ""
-    return f"prunes to {', '.join(f'{shape[n]} {n}' for n in _told(family, shape))}{which}"
-
-
-def _told(family: Any, shape: Shape) -> list[str]:
-    return [name for name in family.PRUNES if name in shape]
-
-
-def _work(
-    inputs: Mapping[str, Path],
-    settings: Settings,
-    shape: Shape,
-    resume: Path,
-    progress: Progress,
-    *,
-    outputs: int = 0,
-) -> Any:
-    """Return the loop's `Work` for a student of that shape."""
-    from edgedistill.train import lesson
-
-    return lesson.work(
-        lesson.folders({name: indexed(inputs, name) for name in INPUTS}),
-        settings,
-        shape=shape,
-        resume=resume,
-        progress=progress,
-        outputs=outputs,
-    )

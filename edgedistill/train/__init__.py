@@ -10,7 +10,6 @@ signals     what losses read of a model, cached or live
 outputs     a model's outputs over rows: validation, and the soft labels
 checkpoint  what a killed run goes on from
 running     what changes while training runs
-lesson      a student's rows, losses and teacher, as the loop takes them
 importance  what a model's units are worth, for pruning
 loop        the loop
 """

@@ -37,7 +37,7 @@ def test_a_pruned_student_is_a_row_beside_the_one_it_came_from(tmp_path):
         assert one["reason"].startswith("pruning not kept: its p90 here")
     assert "prune" in [step["stage"] for step in record["steps"]]
     assert "--prune feed_forward=0.5" in record["command"]
-    assert "prunes to 32 feed_forward" in done.stderr and "round 2 of 2" in done.stderr
+    assert "prunes 2x32 to 2x32x32" in done.stderr and "round 2 of 2" in done.stderr
     chosen = rows[record["chosen"]]
     control = next(row for row in record["rows"] if row["role"] == "control")
     if chosen["name"].startswith("pruned"):
