@@ -132,6 +132,14 @@ class QuantizeSpec:
 
     schemes: tuple[str, ...] = setting(("auto",), "auto, none, or names of schemes")
     max_drop: float | None = setting(None, "points that int8 may cost", low=0, high=100)
+    aware: str = setting(
+        "auto",
+        "distil on with int8 simulated; auto: where int8 costs too much, or its recovery speed",
+        choices=("auto", "always", "never"),
+    )
+    aware_share: float = setting(
+        0.15, "of the first training's steps, that this one takes", low=0.0001, high=10
+    )
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Candidate:
     train: Step | None = None  # on a sample of the training rows, for the gap
     parent: str | None = None  # int8: the name of its float row
     unpruned: str | None = None  # of a pruned one: the name of the row before, by the same scheme
+    unaware: str | None = None  # of one distilled on with int8 simulated: the name of that before
     training: Step | None = None  # the step whose minutes count, absent where nothing is trained
     own: Mapping[str, Step] = field(default_factory=dict)  # evaluated own splits: own_test, ...
     fixed: Step | None = None  # the same graph for one shape, where the target asks for it

@@ -186,7 +186,7 @@ def usual(row):
 
 def test_default_students_are_a_third_and_a_half_of_the_layers():
     made = plan()
-    assert [row.name for row in made.candidates] == [
+    assert [row.name for row in made.candidates if not row.unaware] == [
         "teacher int8",
         "teacher int8 static",
         "student 2x32 int8",
@@ -267,7 +267,7 @@ def test_settings_reach_their_stage_and_change_just_what_stands_behind_it():
     assert changed == {
         f"student {shape} {word}"
         for shape in ("2x32", "3x32")
-        for word in ("int8", "int8 static", "fp32")
+        for word in ("int8", "int8 static", "fp32", "int8 aware", "int8 static aware")
     }
     with pytest.raises(JobError, match="did you mean 'temperature'"):
         plan(settings={"distill.temprature": 2.0})
@@ -364,7 +364,8 @@ def network(**names):
 
 def test_convolutions_get_static_int8_and_transformers_dynamic_and_static():
     def words(made):
-        return {row.scheme: row.name.partition("int8")[1:] for row in made.candidates}
+        rows = [row for row in made.candidates if not row.unaware]
+        return {row.scheme: row.name.partition("int8")[1:] for row in rows}
 
     assert words(network()) == {"static_qdq": ("int8", "")}
     both = {"dynamic_int8": ("int8", ""), "static_qoperator": ("int8", " static")}
@@ -582,7 +583,7 @@ def test_the_starters_settings_lie_under_the_jobs_for_students_and_controls():
 
     def trained(**settings):
         made = plan(known=known, settings={f"distill.{n}": v for n, v in settings.items()})
-        rows = [row.training for row in made.rows() if row.training]
+        rows = [row.training for row in made.rows() if row.training and not row.unaware]
         return {(step.settings["steps"], step.settings["rate"]) for step in rows}
 
     assert trained() == {(400, 0.002)}
@@ -842,8 +843,10 @@ def test_a_loss_that_finds_no_more_what_it_reads_is_said_before_the_hour():
 
 
 def test_no_pruning_changes_no_key():
+    alone = {"quantize.aware": "never"}
     keyed = [
-        {keys.key(step) for step in steps_of(plan(prune=told).rows())} for told in (None, "none")
+        {keys.key(step) for step in steps_of(plan(prune=told, settings=alone).rows())}
+        for told in (None, "none")
     ]
     more = {keys.key(step) for step in steps_of(plan(prune="0.5").rows())}
     assert keyed[0] == keyed[1] < more
@@ -855,3 +858,38 @@ def test_of_several_students_those_that_can_not_be_pruned_are_told():
     assert any("student 1x32 is not pruned" in note for note in made.notes)
     with pytest.raises(ModelError, match="leaves all of it"):
         plan(student="1", prune="layers=1")
+
+
+# ---------------------------------------------------------------- distilled on with int8 simulated
+
+
+def test_a_student_and_its_control_are_distilled_on_with_the_weights_of_their_scheme():
+    made = {row.name: row for row in plan(student="2").rows()}
+    first, again = made["student 2x32 int8"], made["student 2x32 int8 aware"]
+    assert again.unaware == first.name and again.parent == first.parent == "student 2x32 fp32"
+    step = again.training
+    assert step.inputs["student.0"] is first.training
+    rest = {name: thing for name, thing in step.inputs.items() if name != "student.0"}
+    assert rest == {n: each for n, each in first.training.inputs.items() if n != "student.0"}
+    assert step is made["student 2x32 int8 static aware"].training
+    changed = {n for n, v in step.settings.items() if v != first.training.settings[n]}
+    assert changed == {"steps", "rate", "int8_largest"}
+    assert step.settings["int8_largest"] == 127 and not first.training.settings["int8_largest"]
+    assert step.settings["steps"] == round(0.15 * first.training.settings["steps"])
+    assert step.settings["rate"] == pytest.approx(first.training.settings["rate"] / 10)
+    control = made["control 2x32 int8 aware"].training
+    assert control.settings["alpha"] == 0 and control.settings["steps"] == step.settings["steps"]
+    assert control.inputs["student.0"] is made["control 2x32 int8"].training
+    assert "control 2x32 fp32 aware" not in made
+    server = {row.name: row for row in plan(student="2", on="server").rows()}
+    trained = [row.training for name, row in server.items() if name.endswith("aware")]
+    assert trained and {step.settings["int8_largest"] for step in trained} == {64}
+
+
+def test_how_long_and_whether_it_is_distilled_on_is_the_jobs_to_say():
+    settings = {"quantize.aware_share": 0.5, "distill.steps": 90}
+    steps = [row.training for row in plan(settings=settings).candidates if row.unaware]
+    assert {step.settings["steps"] for step in steps} == {45}
+    for told in ({"settings": {"quantize.aware": "never"}}, {"quantize": "float16"}):
+        assert not [row for row in plan(**told).rows() if row.unaware]
+    assert not [row for row in plan(prune="0.5", student="2").rows() if row.unaware]

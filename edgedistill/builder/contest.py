@@ -23,6 +23,7 @@ from edgedistill.store import keys
 
 BEFORE = ("student.0", "teacher.0")  # inputs that can be models which are trained first
 AFTER = 20.0  # seconds kept for judging, bundling and reporting
+SLOWER = 1.1  # times the p90 of the file that is int8 throughout: speed that recovery gave up
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def hold(course: Course) -> Outcome:
         _train(held, known)
     provisional, control = _control(held, known)
     names = [entry.name for entry in held.trained]
-    course.store.decide(key, {**known, "trained": names, "provisional": provisional})
+    again = [row.name for entry in held.trained for row in entry.rows if row.unaware]
+    decided = {"trained": names, "again": again, "provisional": provisional}
+    course.store.decide(key, {**known, **decided})
     rows = [row for entry in held.trained for row in entry.rows if row.name not in found.unfit]
     if held.trained:
         rows += [row for row in course.plan.beside if row.role == "assistant"]
@@ -95,7 +98,7 @@ def _teachers(course: Course) -> tuple[tuple[Candidate, ...], Stopped]:
     made: list[Candidate] = []
     unfit: dict[str, tuple[str, str]] = {}
     for row in course.plan.candidates:
-        if row.untrained is None:
+        if row.training is None:
             lacks = figures.lacks(course, row, row.graph)
             if lacks:
                 unfit[row.name] = ("dropped", lacks)
@@ -125,6 +128,19 @@ def _train(held: _Contest, known: Mapping[str, Any]) -> None:
         held.trained.append(entry)
         if "trained" not in known:
             enough = enough or _so_far(held).chosen
+        again = _again(held, entry, enough, known)
+        if again is None:
+            continue
+        need = 0.0 if "trained" in known else _needs(held, again)
+        if need > course.left():
+            left = told(max(0.0, course.left()))
+            _skip(held, again, f"needs about {told(need)} with its control; {left} left")
+            continue
+        for row in again.rows:
+            course.run(row.validation, row.own.get("own_validation"))
+        held.trained.append(again)
+        if "trained" not in known:
+            enough = enough or _so_far(held).chosen
     if held.trained:
         return
     name = min(needs, key=lambda each: needs[each])
@@ -134,6 +150,49 @@ def _train(held: _Contest, known: Mapping[str, Any]) -> None:
         f"needs about {told(needs[name])} with its control and the measuring: "
         f"--time-limit {int((needs[name] + spent) / 60) + 2}m"
     )
+
+
+def _again(
+    held: _Contest, entry: Entry, enough: str | None, known: Mapping[str, Any]
+) -> Entry | None:
+    """Return what is distilled on with int8 simulated of a trained student: rows that it may help.
+
+    As the job says: none, all, or those that int8 costs more points than allowed, unless one is
+    eligible already and recovery gave up no speed for it.
+    """
+    if entry.again is None:
+        return None
+    gone = {**held.found.unfit, **held.found.dropped}
+    before = {row.name: row for row in entry.rows if row.name not in gone}
+    rows = [row for row in entry.again.rows if row.unaware in before]
+    if "trained" in known:
+        rows = [row for row in rows if row.name in known.get("again", ())]
+    elif held.course.job.quantize.aware == "auto":
+        single = entry.rows[0]
+        rows = [row for row in rows if _costs(held, single, before[row.unaware or ""], enough)]
+    return dataclasses.replace(entry.again, rows=tuple(rows)) if rows else None
+
+
+def _costs(held: _Contest, single: Candidate, row: Candidate, enough: str | None) -> bool:
+    """Say whether int8 costs more of the float row's score than allowed, and nothing makes up.
+
+    What makes up for it: another file in int8 that is eligible, or recovery that kept the speed.
+    """
+    course = held.course
+    assert isinstance(row.graph, Step)
+    recovered = course.artifact(row.graph).facts["recovered"]
+    if recovered:
+        lost = recovered["before_points"]
+    else:
+        drop = figures.judge(course, row, single, "validation").drop
+        lost = drop.value if drop else 0.0
+    if lost <= row.graph.settings["recover_points"]:
+        return False
+    if enough in (None, single.name):
+        return True
+    whole, now = held.found.brief.get(row.name), held.brief.get(row.name)
+    slow = whole and now and shortlist.p90(now) > SLOWER * shortlist.p90(whole)
+    return bool(slow and enough == row.name)
 
 
 def _skip(held: _Contest, entry: Entry, why: str) -> None:

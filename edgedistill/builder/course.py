@@ -15,6 +15,8 @@ from edgedistill.store import Store, keys
 from edgedistill.store.runner import Runner
 from edgedistill.target import Target
 
+TRAINED_ON = ("distill", "prune")  # stages that train what another may have trained before
+
 
 @dataclass(frozen=True)
 class Course:
@@ -74,11 +76,10 @@ class Course:
 
 def begun(row: Candidate) -> Step | Source | None:
     """Return what a row's student was before any training; None where nothing was trained."""
-    step = row.training
-    while step is not None and step.stage == "prune":
-        before = step.inputs["student.0"]
-        step = before if isinstance(before, Step) else None
-    return step.inputs["student.0"] if step is not None else None
+    step: Step | Source | None = row.training
+    while isinstance(step, Step) and step.stage in TRAINED_ON:
+        step = step.inputs["student.0"]
+    return step
 
 
 def evaluated(row: Candidate) -> tuple[Step | None, ...]:

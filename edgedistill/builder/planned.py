@@ -57,6 +57,8 @@ class Planned:
             for warning in self.warnings:
                 yield f"{'warning':<11}{warning}"
             yield ""
+        auto = self.job["quantize"]["aware"] == "auto"
+        spare = {row.name for row in self.plan.rows() if row.unaware and auto}
         users: dict[str, list[str]] = {}
         for row in self.plan.everyone():
             for step in steps_of([row]):
@@ -64,6 +66,8 @@ class Planned:
         for step in steps_of(self.plan.everyone()):
             key = keys.key(step)
             where = "in the store" if key in self.cached else "to do"
+            if where == "to do" and spare.issuperset(users[key]):
+                where = "if needed"
             yield f"{step.stage:<11}{key[:12]}  {where:<13}{_for(users[key])}"
             if verbose:
                 yield f"{'':<11}{json.dumps(step.settings, sort_keys=True)}"

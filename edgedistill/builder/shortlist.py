@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,13 @@ class Entry:
     training: Step  # the last one
     rows: tuple[Candidate, ...]  # float first, then one a scheme
     controls: tuple[Candidate, ...]  # the same, on labels alone; those of the pruned one last
+    again: Entry | None = None  # the student distilled on with int8 simulated
 
     @property
     def name(self) -> str:
         """The name of its first quantized row; of its float row where there is no other."""
         whole = [row for row in self.rows if row.unpruned is None]
-        return whole[min(1, len(whole) - 1)].name
+        return next((row for row in whole if row.scheme != "none"), whole[0]).name
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,32 @@ class Shortlist:
 def entries(course: Course) -> list[Entry]:
     """Group the plan's students by their training, in the plan's order."""
     plan = course.plan
-    students = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
+    everyone = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
     made: dict[int, list[Candidate]] = {}
-    for row in students:
-        made.setdefault(id(begun(row)), []).append(row)
+    for row in everyone:
+        if row.unaware is None:
+            made.setdefault(id(begun(row)), []).append(row)
     controls = [row for row in plan.beside if row.role == "control"]
     found = []
     for rows in made.values():
-        training = next((row for row in rows if row.unpruned), rows[0]).training
-        assert training is not None
-        twins = [row for row in controls if begun(row) is begun(rows[0])]
-        found.append(Entry(training, tuple(rows), tuple(twins)))
+        training = _training([row for row in rows if row.unpruned] or rows)
+        twins = [row for row in controls if begun(row) is begun(rows[0]) and not row.unaware]
+        again = _again(everyone, rows), _again(controls, twins)
+        more = Entry(_training(again[0]), *again) if again[0] else None
+        found.append(Entry(training, tuple(rows), tuple(twins), more))
     return found
+
+
+def _training(rows: Sequence[Candidate]) -> Step:
+    training = rows[0].training
+    assert training is not None
+    return training
+
+
+def _again(all_rows: Iterable[Candidate], rows: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Return the rows that were distilled on from some rows."""
+    names = {row.name for row in rows}
+    return tuple(row for row in all_rows if row.unaware in names)
 
 
 def plan_key(course: Course) -> str:
@@ -141,7 +156,7 @@ def outrun(found: Mapping[str, Figures]) -> dict[str, tuple[str, str]]:
     known = {name: each for name, each in found.items() if each.latency and each.speedup}
     if not known:
         return {}
-    first = min(known, key=lambda name: (_p90(known[name]), name))
+    first = min(known, key=lambda name: (p90(known[name]), name))
     fast = known[first].speedup
     gone = {}
     for name, each in known.items():
@@ -150,7 +165,7 @@ def outrun(found: Mapping[str, Figures]) -> dict[str, tuple[str, str]]:
         apart = slow.high is not None and fast.low is not None and slow.high < fast.low
         small, large = each.size_mb or 0.0, known[first].size_mb or 0.0
         if apart and SLOWER * slow.value < fast.value and small > 0.95 * large:
-            mine, theirs = _p90(each), _p90(known[first])
+            mine, theirs = p90(each), p90(known[first])
             why = f"slower than {first} (p90 {mine:.3g} against {theirs:.3g} ms)"
             gone[name] = ("dropped", f"before training: {why}")
     return gone
@@ -185,16 +200,17 @@ def _rank(
 ) -> tuple[Any, ...]:
     """Order by the objective: the fastest on the device, the largest, or the smallest first."""
     found = [brief[row.name] for row in entry.rows if row.name not in gone]
-    p90 = min((_p90(each) for each in found), default=math.inf)
+    fastest = min((p90(each) for each in found), default=math.inf)
     size = min((each.size_mb for each in found if each.size_mb is not None), default=math.inf)
     if course.job.run.objective == "score":
         return (-size, entry.name)
     if course.job.run.objective == "size":
-        return (size, p90, entry.name)
-    return (p90, size, entry.name)
+        return (size, fastest, entry.name)
+    return (fastest, size, entry.name)
 
 
-def _p90(found: Figures) -> float:
+def p90(found: Figures) -> float:
+    """Return the p90 on the device, else here; infinite where there is none."""
     if found.device is not None:
         return found.device.latency_p90_ms
     return found.latency.p90 if found.latency else math.inf

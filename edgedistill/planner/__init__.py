@@ -12,6 +12,7 @@ reading     which rows a training reads
 steps       the steps of one plan, each made once
 students    the steps of a student: initialize and distill
 pruning     the steps of a pruned student
+aware       the training that goes on with int8 simulated
 starts      where a student starts, and whom it learns from
 rows        the rows of the report, each a chain of steps; `propose`
 """

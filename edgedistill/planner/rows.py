@@ -10,7 +10,7 @@ from edgedistill import plugins, settings
 from edgedistill.data.split import OWN
 from edgedistill.errors import JobError, TargetError, nearest
 from edgedistill.job import Job
-from edgedistill.planner import pruning, starts
+from edgedistill.planner import aware, pruning, starts
 from edgedistill.planner.facts import Facts, Model
 from edgedistill.planner.steps import Steps, Tutor
 from edgedistill.planner.students import Student, initial, students, trained
@@ -20,6 +20,7 @@ from edgedistill.target import Target
 
 TRAIN_ROWS = 256  # training rows that are scored too: the teacher's check, and the gap
 FLOAT = ("none", "fp32")
+AWARE = " aware"  # behind the names of rows that were distilled on with int8 simulated
 
 
 def propose(job: Job, target: Target, facts: Facts) -> Plan:
@@ -64,6 +65,14 @@ def propose(job: Job, target: Target, facts: Facts) -> Plan:
             own, single = _student(steps, smaller, start, twins[0], schemes, unpruned=student.name)
             candidates += own
             beside += [single, *_controls(steps, smaller, twins[1], schemes)]
+        else:
+            again = aware.schemes(steps, schemes)
+            if again:
+                training, alone = (
+                    aware.distilled_on(steps, each, own) for each in (training, alone)
+                )
+                candidates += _student(steps, student, start, training, again, aware=True)[0]
+                beside += _controls(steps, student, alone, again, aware=True)
     beside += [_assistant(steps, *helps)] if helps else []
     taken: set[str] = set()
     for row in (baseline, *candidates, *beside):
@@ -142,10 +151,12 @@ def _student(
     schemes: Sequence[tuple[str, str]],
     *,
     unpruned: str | None = None,
+    aware: bool = False,
 ) -> tuple[list[Candidate], Candidate]:
     """Make the rows of one student: what is chosen from, and its float row.
 
-    `unpruned`: of a pruned one the name of the student before.
+    `unpruned`: of a pruned one the name of the student before. `aware`: it was distilled on with
+    int8 simulated; its float row is that of before.
     """
     shape, origin, name = student.shape, student.reader, student.name
     graph, untrained = steps.export(training, origin), steps.export(start, origin)
@@ -174,7 +185,7 @@ def _student(
     rows = [
         _row(
             steps,
-            f"{called} {word}",
+            f"{called} {word}{AWARE if aware else ''}",
             "candidate",
             steps.quantize(graph, scheme, origin),
             origin,
@@ -182,6 +193,7 @@ def _student(
             parent=single.name,
             untrained=steps.quantize(untrained, scheme, origin, trained=False),
             unpruned=before(word),
+            unaware=f"{called} {word}" if aware else None,
             **common,
         )
         for scheme, word in schemes
@@ -190,15 +202,23 @@ def _student(
 
 
 def _controls(
-    steps: Steps, student: Student, control: Step, schemes: Sequence[tuple[str, str]]
+    steps: Steps,
+    student: Student,
+    control: Step,
+    schemes: Sequence[tuple[str, str]],
+    *,
+    aware: bool = False,
 ) -> list[Candidate]:
-    """Make a student's controls, one in float and one a scheme: whatever is chosen has its own."""
+    """Make a student's controls, one in float and one a scheme: whatever is chosen has its own.
+
+    `aware`: they were trained on with int8 simulated, so there is none in float.
+    """
     shape, origin, name = student.shape, student.reader, student.name
     graph = steps.export(control, origin)
     return [
         _row(
             steps,
-            f"control {name} {word}",
+            f"control {name} {word}{AWARE if aware else ''}",
             "control",
             graph if scheme == "none" else steps.quantize(graph, scheme, origin),
             origin,
@@ -206,8 +226,9 @@ def _controls(
             model=control,
             training=control,
             shape=shape,
+            unaware=f"control {name} {word}" if aware else None,
         )
-        for scheme, word in (FLOAT, *schemes)
+        for scheme, word in (*(() if aware else (FLOAT,)), *schemes)
     ]
 
 

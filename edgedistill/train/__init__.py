@@ -10,6 +10,7 @@ signals     what losses read of a model, cached or live
 outputs     a model's outputs over rows: validation, and the soft labels
 checkpoint  what a killed run goes on from
 running     what changes while training runs
+simulate    int8 arithmetic while a model trains
 importance  what a model's units are worth, for pruning
 loop        the loop
 """

@@ -22,6 +22,7 @@ from edgedistill.train import batches, checkpoint, objective, outputs, pace, par
 from edgedistill.train.compact import compact
 from edgedistill.train.running import Running
 from edgedistill.train.signals import Taps, absent
+from edgedistill.train.simulate import simulated
 
 BAR_SECONDS = 0.5  # between two events of progress
 Read = Callable[[np.ndarray, Mapping[str, Any]], dict[str, Any]]
@@ -69,6 +70,15 @@ def fit(model: Any, work: Work) -> Fitted:
     restore = None
     if "input_ids" in work.examples.names:
         restore = compact(model, _pieces(work))
+    with simulated(model, work.training.int8_largest):
+        fitted = _fit(model, work)
+    if restore:
+        restore()
+    model.eval()
+    return fitted
+
+
+def _fit(model: Any, work: Work) -> Fitted:
     group = parallel.current(work.training.processes)
     run = _start(model, work)
     group.begin(run.whole, run.step, len(work.examples), work.training.device)
@@ -98,15 +108,14 @@ def fit(model: Any, work: Work) -> Fitted:
     if not group.leads:
         return Fitted(math.nan, run.step, "raw", run.step, ())
     running.put(run.model, run.best_weights)
-    if restore:
-        restore()
-    model.eval()
     return Fitted(steps=run.step, history=tuple(run.history), **run.best)
 
 
 def score(model: Any, examples: batches.Examples, work: Work, *, most: int | None = None) -> float:
     """Score a model on the rows that have a truth (the first `most` of them), in points."""
-    return _score(work, np.concatenate(list(_logits(model, examples, work))), examples.truth, most)
+    with simulated(model, work.training.int8_largest):
+        found = np.concatenate(list(_logits(model, examples, work)))
+    return _score(work, found, examples.truth, most)
 
 
 def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
@@ -119,17 +128,18 @@ def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
     training = work.training
     order = batches.order(work.examples.lengths, training.batch, seed=training.seed, epoch=0)
     spent = []
-    for index in range(tries + 2):
-        run.step = training.steps * (3 if index % 2 else 1) // 4
-        batch = order[index * len(order) // (tries + 2)]
-        _one_step(run, work, batch)  # the first of its length makes the kernels for all others
+    with simulated(model, training.int8_largest):
+        for index in range(tries + 2):
+            run.step = training.steps * (3 if index % 2 else 1) // 4
+            batch = order[index * len(order) // (tries + 2)]
+            _one_step(run, work, batch)  # the first of its length makes the kernels for all others
+            started = time.perf_counter()
+            _one_step(run, work, batch)
+            spent.append(time.perf_counter() - started)
         started = time.perf_counter()
-        _one_step(run, work, batch)
-        spent.append(time.perf_counter() - started)
-    started = time.perf_counter()
-    next(_logits(model, work.validation, work))
-    share = min(outputs.CHUNK, len(work.validation)) / len(work.validation)
-    validation = (time.perf_counter() - started) / share
+        next(_logits(model, work.validation, work))
+        share = min(outputs.CHUNK, len(work.validation)) / len(work.validation)
+        validation = (time.perf_counter() - started) / share
     rounds = math.ceil(training.steps / pace.every(training))
     both = 2 if training.average == "ema" else 1
     step = np.mean([np.median(spent[2::2]), np.median(spent[3::2])])

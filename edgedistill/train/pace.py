@@ -43,6 +43,9 @@ class Training:
     dtype: str = setting(
         "float32", "arithmetic of matrix products", choices=("float32", "bfloat16")
     )
+    int8_largest: int = setting(
+        0, "simulate int8 with weights up to this (127; 64 for 7 bits); 0: don't", low=0, high=127
+    )
     device: str = setting("cpu", "where tensors live", choices=("cpu", "cuda", "mps"))
 
 
