@@ -68,6 +68,8 @@ class Planned:
             where = "in the store" if key in self.cached else "to do"
             if where == "to do" and spare.issuperset(users[key]):
                 where = "if needed"
+                if step.stage != "distill" and not verbose:
+                    continue
             yield f"{step.stage:<11}{key[:12]}  {where:<13}{_for(users[key])}"
             if verbose:
                 yield f"{'':<11}{json.dumps(step.settings, sort_keys=True)}"
