@@ -14,7 +14,7 @@ import numpy as np
 from edgedistill import bundle
 from edgedistill import target as targets
 from edgedistill.bundle import gate
-from edgedistill.errors import ModelError, UsageError, from_os_error
+from edgedistill.errors import ModelError, UsageError, first_line, from_os_error
 from edgedistill.graph.session import DEFAULT
 from edgedistill.measure import sample, session
 from edgedistill.progress import silent
@@ -121,7 +121,7 @@ def made_inputs(path: Path) -> list[dict[str, np.ndarray]]:
     try:
         opened = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no class but this one
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ModelError(
             f"'{name}' can't be loaded by onnxruntime: {bundle.printable(first, 500)}"
         ) from None

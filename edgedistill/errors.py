@@ -97,6 +97,11 @@ class Stopped(BaseException):
     exit_code = 143
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another's error says; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return the hint for an unknown name: the nearest right one, else all of them."""
     names = sorted(names)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill import plugins
-from edgedistill.data import graphs, models, split, starter
+from edgedistill.data import graph_files, graphs, models, split, starter
 from edgedistill.errors import JobError, ModelError
 from edgedistill.families import family_of, student_family
 from edgedistill.job import Job
@@ -43,15 +43,15 @@ def keeper(store: Store | None) -> Keep:
     return keep
 
 
-def graph(job: Job) -> graphs.Opened | None:
+def graph(job: Job) -> graph_files.Opened | None:
     """Open the .onnx that a job names as its model; None where it names none."""
-    if job.starter or not graphs.is_graph(job.model.path):
+    if job.starter or not graph_files.is_graph(job.model.path):
         return None
-    return graphs.open(job.model.path, encoder=job.model.encoder)
+    return graph_files.open(job.model.path, encoder=job.model.encoder)
 
 
 def tried(
-    graph: graphs.Opened, job: Job, target: Target, data: split.DataSet, task: Any
+    graph: graph_files.Opened, job: Job, target: Target, data: split.DataSet, task: Any
 ) -> graphs.GraphFound:
     """Hold an opened .onnx against the task, the labels and the target. Raises `ModelError`."""
     return graphs.read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgedistill.data import graphs
+from edgedistill.data import graph_files
 from edgedistill.errors import JobError
 from edgedistill.job import Job
 from edgedistill.records import Given
@@ -18,7 +18,7 @@ STEPS = ("adopt", "encode", "evaluate", "quantize")  # that a plan without train
 def refuse(job: Job) -> None:
     """Refuse what makes no sense with the model that the job names. Raises `JobError`."""
     model = job.model
-    if not graphs.is_graph(model.path):
+    if not graph_files.is_graph(model.path):
         for name in ("encoder", "inputs"):
             if getattr(model, name):
                 raise JobError(f"model.{name} is for an .onnx file as --model")

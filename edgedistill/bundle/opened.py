@@ -17,7 +17,14 @@ from edgedistill.bundle import manifest as manifests
 from edgedistill.bundle import untrusted
 from edgedistill.bundle.outline import outline
 from edgedistill.bundle.untrusted import printable
-from edgedistill.errors import BundleError, DataError, UsageError, UserError, from_os_error
+from edgedistill.errors import (
+    BundleError,
+    DataError,
+    UsageError,
+    UserError,
+    first_line,
+    from_os_error,
+)
 
 ENCODED_AT_ONCE = 256
 IMAGE_BYTES = 500_000_000
@@ -148,7 +155,7 @@ class Bundle:
             (found,) = self.session.run([self.manifest["decide"]["outputs"]], feed)
         except Exception as error:  # onnxruntime's exceptions share no class but this one
             raise BundleError(
-                f"'{printable(self.model)}' can't be run: {printable(_first_line(error))}"
+                f"'{printable(self.model)}' can't be run: {printable(first_line(error))}"
             ) from None
         found = np.asarray(found, np.float32)
         if found.ndim != 2 or found.shape[1] != len(self.labels):
@@ -278,7 +285,7 @@ def _session(model: Path, manifest: Mapping[str, Any]) -> Any:
     except Exception as error:  # onnxruntime's exceptions share no class but this one
         raise BundleError(
             f"'{printable(model)}' can't be loaded by onnxruntime {onnxruntime.__version__}: "
-            f"{printable(_first_line(error))}"
+            f"{printable(first_line(error))}"
         ) from None
     for kind, told in found.items():
         if told != manifest["model"][kind]:
@@ -298,7 +305,3 @@ def ports(nodes: Sequence[Any]) -> list[dict[str, Any]]:
         kind = node.type.removeprefix("tensor(").removesuffix(")")
         told.append({"name": node.name, "type": _TYPES.get(kind, kind), "shape": list(node.shape)})
     return told
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data import hub, weights
-from edgedistill.errors import ModelError, from_os_error
+from edgedistill.errors import ModelError, first_line, from_os_error
 
 TOKENIZER = "tokenizer.json"
 VOCABULARIES = (
@@ -169,7 +169,7 @@ def _fast_tokenizer(folder: Path, out: Path, config: Mapping[str, Any]) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         tokenizer.save_pretrained(str(out))
     except Exception as error:  # transformers raises many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"'{folder}' has no tokenizer.json, and its vocabulary can't be converted: {reason}"
         ) from None

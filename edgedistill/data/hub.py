@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from edgedistill.errors import MissingPackage, ModelError, UserError
+from edgedistill.errors import MissingPackage, ModelError, UserError, first_line
 
 FILES = (
     "config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*",
@@ -61,7 +61,7 @@ def fetch_model(name: str, *, revision: str | None, pickles: bool) -> tuple[Path
         commit = huggingface_hub.HfApi().model_info(name, revision=revision).sha
         folder = huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=patterns)
     except Exception as problem:  # network, permission, name: the library raises many kinds
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        reason = first_line(problem)
         raise ModelError(
             f"'{name}' is no folder here{near(Path(name))} "
             f"and can't be fetched from the hub: {reason}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.tables import Table
-from edgedistill.errors import DataError, MissingPackage
+from edgedistill.errors import DataError, MissingPackage, first_line
 
 
 def read(value: Any) -> dict[str, Table]:
@@ -33,7 +33,7 @@ def read_saved(folder: Path) -> dict[str, Table]:
     except DataError:
         raise
     except Exception as error:  # datasets and Arrow raise many kinds on damaged files
-        reason = (str(error).splitlines() or ["damaged"])[0]
+        reason = first_line(error)
         raise DataError(f"'{folder}' can't be read by datasets: {reason}") from None
 
 
@@ -56,7 +56,7 @@ def read_hub(name: str) -> dict[str, Table]:
     except DataError:
         raise
     except Exception as error:  # network, permission, format: the libraries raise many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(
             f"'{name}' is no file or folder here, and can't be fetched from the hub: {reason}"
         ) from None

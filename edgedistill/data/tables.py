@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import DataError, MissingPackage, from_os_error, nearest
+from edgedistill.errors import DataError, MissingPackage, first_line, from_os_error, nearest
 
 SEPARATORS = (",", "\t", ";", "|")
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1251", "koi8-r", "shift_jis", "euc-jp",
@@ -274,7 +274,7 @@ def _parquet(path: Path, encoding: str | None) -> _Read:
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, PermissionError):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"'{path}' is no Parquet file, or damaged: {reason}") from None
     metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
     features = json.loads(metadata).get("info", {}).get("features", {})

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import ModelError, from_os_error
+from edgedistill.errors import ModelError, first_line, from_os_error
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -162,7 +162,7 @@ def convert(folder: Path, out: Path) -> int:
             state = state.get("state_dict", state)
             tensors |= {name: value.contiguous().clone() for name, value in state.items()}
         except Exception as error:  # a pickle may raise anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ModelError(
                 f"'{path}' can't be read as tensors alone, and is not read otherwise: {reason}"
             ) from None

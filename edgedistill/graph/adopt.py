@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgedistill.errors import ExportError
+from edgedistill.errors import ExportError, first_line
 from edgedistill.graph import clean, inspect
 from edgedistill.graph.simplify import drop_unread
 from edgedistill.graph.weights import Additions, Constants, attributes, captured
@@ -219,7 +219,7 @@ def _raised(model: Any, opset: int, said: list[str]) -> Any:
     try:
         made = version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises whatever its C++ throws
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ExportError(
             f"the graph is of opset {old}, and onnx can't bring it to {opset} ({first[:200]}): "
             f"export it again with opset {opset}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.errors import ExportError
+from edgedistill.errors import ExportError, first_line
 
 LARGEST = 2**31 - 2**20  # protobuf's limit on one message, with some room
 TINY = 1e-30  # weights below it become denormal products, which slow kernels many times
@@ -132,7 +132,7 @@ def save(model: Any, path: Path) -> None:
     try:
         onnx.checker.check_model(data)
     except onnx.checker.ValidationError as error:
-        raise ExportError(f"{path.name} is no valid graph: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"{path.name} is no valid graph: {first_line(error)}") from error
     path.write_bytes(data)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.errors import ExportError
+from edgedistill.errors import ExportError, first_line
 from edgedistill.graph import clean, first_token, simplify
 
 Feed = Mapping[str, np.ndarray]
@@ -75,7 +75,7 @@ def export(
                 do_constant_folding=True,
             )
         except Exception as error:  # the exporter raises whatever the traced code raises
-            first = (str(error).splitlines() or [""])[0]
+            first = first_line(error)
             raise ExportError(
                 f"{type(model).__name__} can't be exported: {type(error).__name__}: {first}"
             ) from error

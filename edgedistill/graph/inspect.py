@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, first_line
 from edgedistill.graph import clean, fuse
 
 
@@ -101,7 +101,7 @@ def _with_external(path: Path) -> Any:
     try:
         return onnx.load(path)
     except Exception as error:  # onnx raises several kinds here, each about the outside file
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ModelError(
             f"'{path.name}' keeps weights in another file, which can't be read "
             f"(missing, a link, or outside its folder): {first}"

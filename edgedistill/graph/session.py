@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgedistill.errors import JobError, ModelError, nearest
+from edgedistill.errors import JobError, ModelError, first_line, nearest
 
 DEFAULT: Mapping[str, Any] = {
     "threads": 1,
@@ -87,7 +87,7 @@ def start(
             providers=["CPUExecutionProvider"],
         )
     except Exception as error:  # onnxruntime's exceptions share no class but this one
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ModelError(f"{name} can't be loaded by onnxruntime: {first}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill import plugins as doors
-from edgedistill.errors import ExportError, ModelError
+from edgedistill.errors import ExportError, ModelError, first_line
 from edgedistill.records import Progress
 from edgedistill.settings import setting
 
@@ -123,7 +123,7 @@ def load(folder: Path, task: Any) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ModelError(f"the model can't be loaded: {first}") from error
     except RuntimeError as error:  # what transformers raises for tensors of another shape
         raise ModelError(

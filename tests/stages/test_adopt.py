@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgedistill import plugins
-from edgedistill.data import graphs
+from edgedistill.data import graph_files, graphs
 from edgedistill.errors import ExportError
 from edgedistill.graph import adopt
 from edgedistill.stages import adopt as stage
@@ -27,7 +27,7 @@ TEXT, IMAGE = "text-classification", "image-classification"
 def adopted(net, task=TEXT, *, opset=17, ir=8, **settings):
     """Bring a file as a build does; returns the new graph's folder, facts, and what was found."""
     plugin = plugins.find("tasks", task)
-    found = graphs.read(graphs.open(net), plugin, labels=3, onnxruntime="1.17")
+    found = graphs.read(graph_files.open(net), plugin, labels=3, onnxruntime="1.17")
     found = found.named(handmade.tiny.LABELS)
     source, out = net.parent / "source", net.parent / "out"
     found.write(source)
@@ -62,7 +62,7 @@ def test_names_and_types_become_ours(tmp_path, integers):
     # the first is what embeds: told by hand, since all of their names say otherwise
     plugin = plugins.find("tasks", TEXT)
     told = {"input_ids": "segment", "token_type_ids": "mask", "attention_mask": "ids"}
-    found = graphs.read(graphs.open(net), plugin, labels=3, onnxruntime="1.17", inputs=told)
+    found = graphs.read(graph_files.open(net), plugin, labels=3, onnxruntime="1.17", inputs=told)
     assert found.given.inputs == told and found.given.output == "answers"
     model, said, softmax = adopt.adopted(
         onnx.load(net), inputs=told, output="answers", integers=integers
