@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgedistill.report import words
+from edgedistill.report import jobfile, words
 from edgedistill.report.cells import more, safe, table, user
 from edgedistill.report.words import number, points, span
 
@@ -153,7 +153,7 @@ def _place(report: Mapping[str, Any]) -> str:
 
 
 def _again(report: Mapping[str, Any]) -> str:
-    lines = words.job_file(report["job"])
+    lines = jobfile.job_file(report["job"])
     text = "\n".join(safe(line, 200) for line in lines[:MOST_LINES])
     target = safe(report["target"].get("name") or "phone")
     command = report.get("command") or f"edgedistill build job.toml --target {target}"
@@ -169,6 +169,6 @@ def _wrapping(command: str) -> str:
     """Write a command as one line that wraps between its arguments; one click selects it whole."""
     kept = (
         f'<span class="kept">{safe(each)}</span>' if len(each) <= MOST_KEPT else safe(each, 1000)
-        for each in words.arguments(words.plain(command, MOST_COMMAND))
+        for each in jobfile.arguments(words.plain(command, MOST_COMMAND))
     )
     return f'<code class="command">{" ".join(kept)}</code>'

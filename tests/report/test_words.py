@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from edgedistill.report import words
+from edgedistill.report import jobfile, words
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_job_is_toml_that_gives_the_job_again():
         "student": {"layers": [2, 3], "init": None},
         "stages": {"distill": {"alpha": 0.9, "losses": {"soft labels": {"weight": 1.0}}}},
     }
-    again = tomllib.loads("\n".join(words.job_file(job)))
+    again = tomllib.loads("\n".join(jobfile.job_file(job)))
     assert again == {
         "target": "phone",
         "limits": {"size_mb": 25.0},
@@ -101,10 +101,10 @@ def test_a_command_wraps_between_its_arguments_and_stays_one_line():
     command = (
         "edgedistill build --target phone -q --limit size_mb=5 --set 'data.text=my text' --json"
     )
-    parts = words.arguments(command)
+    parts = jobfile.arguments(command)
     assert " ".join(parts) == command
     assert "--target phone" in parts and "--set 'data.text=my text'" in parts
-    assert words.arguments("a --b='c d' --e") == ["a", "--b='c d'", "--e"]
+    assert jobfile.arguments("a --b='c d' --e") == ["a", "--b='c d'", "--e"]
 
 
 def test_both_yardsticks_are_told(invented):
