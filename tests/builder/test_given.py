@@ -101,6 +101,31 @@ def test_a_graph_is_quantized_measured_and_bundled(kind, asked, tmp_path):
     assert again.plan.baseline.name == made.chosen
 
 
+def test_a_graph_is_held_against_own_rows_and_ships_in_one_shape_beside(asked, rows, tmp_path):
+    small.rows(tmp_path / "mine", seed=5)
+    target = tmp_path / "roomy.toml"
+    target.write_text(small.TARGET.replace("[runtime]", "[runtime]\nfixed = 16"))
+    made = build_job(
+        asked(
+            handmade.texts(tmp_path / "m"),
+            target=str(target),
+            data=[str(rows / "texts"), str(tmp_path / "mine")],
+            quantize="static_qoperator",
+            limits={"max_own_drop_points": 20},
+        )
+    )
+    found = {row["name"]: row for row in made.record["rows"]}
+    assert set(found) == {"onnx fp32", "onnx int8 static"}
+    for row in found.values():
+        assert row["scores"]["own"]["test"]["value"] > 95
+        states = {check["limit"]: check["state"] for check in row["checks"]}
+        assert states["max_own_drop_points"] == "holds"
+    assert bundle.verify(made.folder).golden.rows > 0
+    shaped = onnx.load(made.folder / "model.fixed.onnx").graph
+    sizes = {tuple(d.dim_value for d in each.type.tensor_type.shape.dim) for each in shaped.input}
+    assert sizes == {(1, 16)}
+
+
 def test_the_plan_has_a_graph_in_the_teachers_place_and_calibrates_on_training_rows(
     asked, tmp_path
 ):
