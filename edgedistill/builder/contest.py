@@ -109,47 +109,51 @@ def _teachers(course: Course) -> tuple[tuple[Candidate, ...], Stopped]:
 
 def _train(held: _Contest, known: Mapping[str, Any]) -> None:
     """Train in order until one is eligible; later ones are rows with their reason."""
-    course, enough, needs = held.course, None, {}
-    named = bool(course.job.student.named())
+    enough: str | None = None
+    needs: dict[str, float] = {}
+    named = bool(held.course.job.student.named())
     for entry in held.found.order:
         if "trained" in known and entry.name not in known["trained"]:
             _skip(held, entry, "an earlier run of this plan did not train it")
-            continue
-        if enough and not named and "trained" not in known:
+        elif enough and not named:
             _skip(held, entry, f"{enough} is eligible already; --student names more")
-            continue
-        needs[entry.name] = need = 0.0 if "trained" in known else _needs(held, entry)
-        if need and need > course.left():
-            left = told(max(0.0, course.left()))
-            _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
-            continue
-        for row in entry.rows:
-            course.run(row.validation, row.own.get("own_validation"))
-        held.trained.append(entry)
-        if "trained" not in known:
-            enough = enough or _so_far(held).chosen
-        again = _again(held, entry, enough, known)
-        if again is None:
-            continue
-        need = 0.0 if "trained" in known else _needs(held, again)
-        if need > course.left():
-            left = told(max(0.0, course.left()))
-            _skip(held, again, f"needs about {told(need)} with its control; {left} left")
-            continue
-        for row in again.rows:
-            course.run(row.validation, row.own.get("own_validation"))
-        held.trained.append(again)
-        if "trained" not in known:
-            enough = enough or _so_far(held).chosen
+        elif _trained(held, entry, known, needs):
+            enough = _enough(held, known, enough)
+            again = _again(held, entry, enough, known)
+            if again and _trained(held, again, known, needs):
+                enough = _enough(held, known, enough)
     if held.trained:
         return
     name = min(needs, key=lambda each: needs[each])
-    spent = course.job.run.seconds() - course.left()
+    spent = held.course.job.run.seconds() - held.course.left()
     raise UserError(
-        f"no student fits the time limit of {course.job.run.time_limit}: the quickest, {name}, "
-        f"needs about {told(needs[name])} with its control and the measuring: "
+        f"no student fits the time limit of {held.course.job.run.time_limit}: the quickest, "
+        f"{name}, needs about {told(needs[name])} with its control and the measuring: "
         f"--time-limit {int((needs[name] + spent) / 60) + 2}m"
     )
+
+
+def _trained(
+    held: _Contest, entry: Entry, known: Mapping[str, Any], needs: dict[str, float]
+) -> bool:
+    """Train one where the time that is left is enough for it; say whether it was."""
+    course = held.course
+    needs[entry.name] = need = 0.0 if "trained" in known else _needs(held, entry)
+    if need and need > course.left():
+        left = told(max(0.0, course.left()))
+        _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
+        return False
+    for row in entry.rows:
+        course.run(row.validation, row.own.get("own_validation"))
+    held.trained.append(entry)
+    return True
+
+
+def _enough(held: _Contest, known: Mapping[str, Any], before: str | None) -> str | None:
+    """Return the first row that was eligible; what an earlier run trained is trained again."""
+    if before or "trained" in known:
+        return before
+    return _so_far(held).chosen
 
 
 def _again(
