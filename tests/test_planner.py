@@ -886,6 +886,18 @@ def test_a_student_and_its_control_are_distilled_on_with_the_weights_of_their_sc
     assert trained and {step.settings["int8_largest"] for step in trained} == {64}
 
 
+@pytest.mark.parametrize(
+    ("rows", "told", "copies"), [(640, {}, 3), (60_000, {}, 1), (60_000, {"distill.copies": 3}, 3)]
+)
+def test_of_many_rows_fewer_are_made_unless_the_job_says_how_many(rows, told, copies):
+    known = {"rows": {"train": rows, "validation": 50, "test": 50}}
+    mine = recipe.read("logits")
+    mine = dataclasses.replace(mine, settings={**mine.settings, "copies": 3})
+    steps = steps_named(plan(known={**known, "recipe": mine}, settings=told), "encode")
+    (made,) = [step.settings["made"] for step in steps if step.settings["made"]]
+    assert len(made) == 3 * copies
+
+
 def test_how_long_and_whether_it_is_distilled_on_is_the_jobs_to_say():
     settings = {"quantize.aware_share": 0.5, "distill.steps": 90}
     steps = [row.training for row in plan(settings=settings).candidates if row.unaware]

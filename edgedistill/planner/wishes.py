@@ -29,6 +29,9 @@ class Recovery:
     epochs: float = setting(2.0, "passes over all rows, of all rounds together", low=0.001)
 
 
+MADE_OF = ("train", "unlabelled", "own_train")  # splits that rows are made of
+MOST_MADE = 300_000  # rows, beyond which none is made twice, unless the job says so
+
 PLANNED: Mapping[str, type] = {
     "finetune": Planned,
     "distill": recipe.Planned,
@@ -109,7 +112,8 @@ class Wishes:
     def made(self, offered: tuple[str, ...]) -> list[str]:
         """Return the kinds of made rows, each as often as it is wished.
 
-        Of a recipe's kinds those that the task offers; the job's must be among them.
+        Of a recipe's kinds those that the task offers; the job's must be among them. Of many rows
+        each kind is made fewer times than the recipe says: they are varied enough themselves.
         """
         planned = self.planned("distill")
         kinds = [kind for kind in planned.made if kind not in ("", "none")]
@@ -117,7 +121,12 @@ class Wishes:
             for kind in kinds:
                 if kind not in offered:
                     raise JobError(f"distill.made: unknown kind '{kind}': {nearest(kind, offered)}")
-        return [kind for kind in kinds if kind in offered] * planned.copies
+        kinds = [kind for kind in kinds if kind in offered]
+        copies = planned.copies
+        if "copies" not in self.job.stages.get("distill", {}):
+            rows = sum(self.facts.rows.get(name, 0) for name in MADE_OF)
+            copies = max(1, min(copies, MOST_MADE // max(1, rows * len(kinds))))
+        return kinds * copies
 
     def _all(self, stage: str) -> dict[str, Any]:
         told = dict(self.job.stages.get(stage, {}))
