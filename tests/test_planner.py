@@ -105,8 +105,8 @@ def test_unlabelled_rows_reach_the_student_through_the_teacher_and_never_the_con
     assert read == [
         ({"train"}, []),
         ({"unlabelled"}, []),
-        ({"train"}, ["joined"]),
-        ({"unlabelled"}, ["joined"]),
+        ({"train"}, ["joined"] * 3),
+        ({"unlabelled"}, ["joined"] * 3),
     ]
     for n in range(4):
         assert inputs[f"labels.{n}"].inputs["rows.0"] is inputs[f"train.{n}"]
@@ -896,6 +896,16 @@ def test_of_many_rows_fewer_are_made_unless_the_job_says_how_many(rows, told, co
     steps = steps_named(plan(known={**known, "recipe": mine}, settings=told), "encode")
     (made,) = [step.settings["made"] for step in steps if step.settings["made"]]
     assert len(made) == 3 * copies
+
+
+def test_copies_vary_what_is_read_not_how_much():
+    one, five = (
+        next(row for row in plan(settings={"distill.copies": count}).candidates if row.training)
+        for count in (1, 5)
+    )
+    assert one.training.settings["steps"] == five.training.settings["steps"]
+    made = [step for step in steps_of([five]) if step.settings.get("made")]
+    assert {len(step.settings["made"]) for step in made} == {15}
 
 
 def test_how_long_and_whether_it_is_distilled_on_is_the_jobs_to_say():

@@ -122,6 +122,7 @@ def trained(
         found = objective.weighed(losses, 0.0)
     answered = any(loss.plugin.READS_TEACHER for loss in found)
     whole = reading.read(steps, kinds, answered=True)
+    once = reading.read(steps, tuple(dict.fromkeys(kinds)), answered=True)
     rows = whole if answered else reading.read(steps, answered=False)
     inputs: dict[str, Step | Source] = {"student.0": start, **reading.validation(steps, reader)}
     for index, (split, made) in enumerate(rows.parts):
@@ -140,7 +141,7 @@ def trained(
         losses={loss.name: loss.plain() for loss in losses},
         repeats=rows.repeats,
         steps=pace.steps(
-            whole.rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
+            once.rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
         ),
         encoder=reader.encoder,
     )

@@ -31,7 +31,10 @@ class Planned:
     """Settings of distill that the planner turns into others before they reach the stage."""
 
     epochs: float = setting(
-        6.0, "passes over all rows, made ones included", low=0.001, high=100_000
+        6.0,
+        "passes over all rows and those made of them; copies vary what is read, not how much",
+        low=0.001,
+        high=100_000,
     )
     made: tuple[str, ...] = setting((), "kinds of made rows, or none")
     copies: int = setting(1, "how many times each kind is made", low=1, high=100)
