@@ -40,7 +40,7 @@ def _encode(step: Step, row: Row, facts: Facts) -> str:
     name = facts.split_of(step)
     count = facts.rows.get(name, 0)
     if made:
-        kinds = ", ".join(made)
+        kinds = ", ".join(dict.fromkeys(made))
         return f"make {len(made)} rows of each of {count:,} {_words(name)} rows ({kinds})"
     return f"{count:,} {_words(name)} rows"
 
@@ -106,8 +106,9 @@ SAID: Mapping[str, Any] = {
         f"which layers start {_bare(row)}: {'; '.join(step.settings['names'])}"
     ),
     "distill": lambda step, row, *_: (
-        f"{_bare(row)}, {step.settings['steps']:,} steps"
+        f"{_bare(row)}, {step.settings['steps']:,} {'more ' if row.unaware else ''}steps"
         + (" on labels alone" if row.role == "control" else "")
+        + (", int8 simulated" if step.settings["int8_largest"] else "")
     ),
     "prune": lambda step, row, *_: (
         f"{_bare(row)}, {step.settings['steps']:,} steps in {step.settings['rounds']} rounds"
