@@ -40,11 +40,11 @@ def test_the_report_says_what_they_were(built):
     jsonschema.validate(record, report.schema())
     assert "90 test, 60 unlabelled rows" in done.stderr
     assert record["data"]["splits"]["unlabelled"] == {"rows": 60, "labels": 0, "origin": "given"}
-    assert record["data"]["made"] == {"joined": 300}
+    assert record["data"]["made"] == {"joined": 900}
     assert any("of test" in line and "left out" in line for line in record["warnings"])
     about = [step["about"] for step in record["steps"]]
     assert "the teacher's logits on unlabelled rows" in about
-    assert "make 1 rows of each of 60 unlabelled rows (joined)" in about
+    assert "make 3 rows of each of 60 unlabelled rows (joined)" in about
 
 
 def test_the_control_read_none_of_them(built):
