@@ -64,6 +64,7 @@ def test_where_int8_costs_too_much_the_student_is_distilled_on(tmp_path):
         "distill.rate": 1e-2,
         "distill.steps": 60,
         "distill.batch": 16,
+        "distill.dtype": "float32",
     }
     line = small.command(names)
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -74,8 +75,8 @@ def test_where_int8_costs_too_much_the_student_is_distilled_on(tmp_path):
     rows = {row["name"]: row for row in record["rows"]}
     score = {name: row["score"]["validation"]["value"] for name, row in rows.items()}
     assert score["teacher fp32"] > 95 and score["student 4x32 fp32"] > 95
-    assert score["student 4x32 int8"] < 60
-    assert score["student 4x32 int8 aware"] > 80
+    assert score["student 4x32 int8"] < 80
+    assert score["student 4x32 int8 aware"] > 90
     assert record["chosen"] == "student 4x32 int8 aware"
     assert record["teacher_worth"]["control"] == "control 4x32 int8 aware"
     assert bundle.verify(tmp_path / "out").golden.rows > 0
