@@ -898,6 +898,12 @@ def test_of_many_rows_fewer_are_made_unless_the_job_says_how_many(rows, told, co
     assert len(made) == 3 * copies
 
 
+def test_no_step_of_a_plan_is_made_twice():
+    steps = steps_of(plan().everyone())  # of facts whose train and test rows are alike
+    found = [keys.key(step) for step in steps if step.stage != "encode"]
+    assert len(found) == len(set(found))
+
+
 def test_copies_vary_what_is_read_not_how_much():
     one, five = (
         next(row for row in plan(settings={"distill.copies": count}).candidates if row.training)

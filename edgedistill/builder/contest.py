@@ -120,8 +120,6 @@ def _train(held: _Contest, known: Mapping[str, Any]) -> None:
         elif _trained(held, entry, known, needs):
             enough = _enough(held, known, enough)
             again = _again(held, entry, enough, known)
-            if again:
-                held.course.note(f"{entry.name} is distilled on, with int8 simulated")
             if again and _trained(held, again, known, needs):
                 enough = _enough(held, known, enough)
     if held.trained:

@@ -57,17 +57,16 @@ class Shortlist:
 def entries(course: Course) -> list[Entry]:
     """Group the plan's students by their training, in the plan's order."""
     plan = course.plan
-    everyone = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
+    students = [row for row in (*plan.beside, *plan.candidates) if row.untrained is not None]
     made: dict[int, list[Candidate]] = {}
-    for row in everyone:
-        if row.unaware is None:
-            made.setdefault(id(begun(row)), []).append(row)
+    for row in students:
+        made.setdefault(id(begun(row)), []).append(row)
     controls = [row for row in plan.beside if row.role == "control"]
     found = []
     for rows in made.values():
         training = _training([row for row in rows if row.unpruned] or rows)
         twins = [row for row in controls if begun(row) is begun(rows[0]) and not row.unaware]
-        again = _again(everyone, rows), _again(controls, twins)
+        again = _again(plan.candidates, rows), _again(controls, twins)
         more = Entry(_training(again[0]), *again) if again[0] else None
         found.append(Entry(training, tuple(rows), tuple(twins), more))
     return found
@@ -98,6 +97,7 @@ def plan_key(course: Course) -> str:
         "processor": host.processor()["name"],
         "named": list(course.job.student.named()),
         "max_drop": course.job.quantize.max_drop,
+        "aware": course.job.quantize.aware,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -159,7 +159,8 @@ def _student(
     int8 simulated; its float row is that of before.
     """
     shape, origin, name = student.shape, student.reader, student.name
-    graph, untrained = steps.export(training, origin), steps.export(start, origin)
+    graph = steps.export(training, origin)
+    untrained = None if aware else steps.export(start, origin)
     common: dict[str, Any] = {
         "shape": shape,
         "recipe": steps.facts.recipe.name,
@@ -191,7 +192,7 @@ def _student(
             origin,
             scheme=scheme,
             parent=single.name,
-            untrained=steps.quantize(untrained, scheme, origin, trained=False),
+            untrained=untrained and steps.quantize(untrained, scheme, origin, trained=False),
             unpruned=before(word),
             unaware=f"{called} {word}" if aware else None,
             **common,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from edgedistill.builder.shortlist import outrun
+from types import SimpleNamespace
+
+import pytest
+
+from edgedistill import job, target
+from edgedistill.builder.shortlist import outrun, plan_key
 from edgedistill.records import Figures, Interval, Latency
 
 
@@ -29,3 +34,22 @@ def test_a_little_slower_noisy_or_smaller_stays():
     ):
         assert outrun({"fast": fast, "other": other}) == {}
     assert outrun({}) == {} and outrun({"fast": fast}) == {}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"quantize.aware": "always"},
+        {"quantize.max_drop": 0.1},
+        {"run.objective": "size"},
+        {"run.time_limit": "5m"},
+        {"student.layers": [2]},
+    ],
+)
+def test_what_decides_between_the_same_rows_decides_anew(told):
+    def key(**settings):
+        asked = job.named(target="phone", model="m", data="d", settings=settings)
+        plan = SimpleNamespace(rows=lambda: ())
+        return plan_key(SimpleNamespace(job=asked, target=target.load("phone"), plan=plan))
+
+    assert key() == key() != key(**told)
