@@ -127,6 +127,8 @@ def _job(
     settings = {name: value for name, _, value in (each.partition("=") for each in told["more"])}
     if steps is not None:
         settings["distill.steps"] = steps
+    if told["threads"]:
+        settings.setdefault("distill.threads", told["threads"])  # nothing trains beside it
     return jobs.named(
         None,
         told["target"],

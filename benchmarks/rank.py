@@ -13,10 +13,12 @@ same command trains nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -44,25 +46,44 @@ COLUMNS = ("student", "recipe", "varied", "seed", "role", "validation", "from T"
 @click.option("--vary", multiple=True, default=("none",), help="settings, comma between: a=1,b=2")
 @click.option("--seed", multiple=True, type=int, default=(0,))
 @click.option("--control", is_flag=True, help="train each one's twin on the labels alone too")
-@click.option("--threads", type=int, default=None)
+@click.option("--threads", type=int, default=None, help="in all; two trainings share them")
 @click.option("--json", "as_json", is_flag=True)
 def main(**told: Any) -> None:
-    """Train and score every combination, in the order given."""
+    """Train and score every combination, two at a time where there are threads for both."""
+    asked = (told[name] for name in ("student", "recipe", "vary", "seed"))
+    tried = [each for one in itertools.product(*asked) for each in _combination(told, *one)]
     if not told["as_json"]:
         print(_line(COLUMNS))
-    for student in told["student"]:
-        for recipe in told["recipe"]:
-            for vary in told["vary"]:
-                for seed in told["seed"]:
-                    for found in _combination(told, student, recipe, vary, seed):
-                        text = json.dumps(found) if told["as_json"] else _line(found.values())
-                        print(text, flush=True)
+    threads = max(each.threads for each in tried)
+    with Runner(threads=threads) as runner:
+        for at in range(0, len(tried), 2):
+            pair = tried[at : at + 2]
+            first, last = (each.training for each in (pair[0], pair[-1]))
+            if (
+                first is not last
+                and first.settings["threads"] + last.settings["threads"] <= threads
+            ):
+                runner.run_both(first, last, _quiet)
+            for each in pair:
+                found = each.names | _row(each, runner)
+                print(json.dumps(found) if told["as_json"] else _line(found.values()), flush=True)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One combination, or its control."""
+
+    names: dict[str, Any]  # as the table has them
+    row: Candidate
+    training: Step
+    teacher: Candidate
+    threads: int  # of the host
 
 
 def _combination(
     told: dict[str, Any], student: str, recipe: str, vary: str, seed: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the row of one combination, and its control's."""
+) -> Iterator[Tried]:
+    """Plan one combination, and its control."""
     settings = [
         ("model.path", told["model"]),
         ("data.path", told["data"]),
@@ -81,26 +102,20 @@ def _combination(
     prepared = prepare(job, opened.target, opened.store)
     plan = planner.propose(job, opened.target, prepared.facts)
     roles = {"candidate": "student"} | ({"control": "control"} if told["control"] else {})
-    teacher = next(row for row in plan.rows() if row.role == "baseline")
-    with Runner(opened.store.root, threads=prepared.facts.host.threads) as runner:
-        for row in plan.rows():
-            if row.role in roles and row.scheme != "none" and row.training is not None:
-                named = {
-                    "student": student,
-                    "recipe": recipe,
-                    "varied": vary,
-                    "seed": seed,
-                    "role": roles[row.role],
-                }
-                yield named | _row(row, teacher, runner)
+    for row in plan.rows():
+        if row.role in roles and row.scheme != "none" and row.training is not None:
+            names = {"student": student, "recipe": recipe, "varied": vary, "seed": seed}
+            names["role"] = roles[row.role]
+            threads = prepared.facts.host.threads
+            yield Tried(names, row, row.training, plan.baseline, threads)
 
 
-def _row(row: Candidate, teacher: Candidate, runner: Runner) -> dict[str, Any]:
+def _row(tried: Tried, runner: Runner) -> dict[str, Any]:
     """Make what a row needs, and return what it measured."""
-    assert row.training is not None
+    row = tried.row
     began = time.monotonic()
     runner.run([row.validation, row.test], _quiet)
-    training = _artifact(runner, row.training)
+    training = _artifact(runner, tried.training)
     graph = _artifact(runner, row.graph)
     print(f"# {row.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     validation = _score(runner, row.validation)
@@ -108,7 +123,7 @@ def _row(row: Candidate, teacher: Candidate, runner: Runner) -> dict[str, Any]:
     gap = facts.get("train_score")
     return {
         "validation": round(validation, 2),
-        "from T": round(_distance(runner, row.validation, teacher.validation), 1),
+        "from T": round(_distance(runner, row.validation, tried.teacher.validation), 1),
         "test": round(_score(runner, row.test), 2),
         "gap": round(gap - facts["best"]["score"], 2) if gap is not None else None,
         "steps": facts["steps"],

@@ -45,7 +45,7 @@ PEERS = Path(__file__).with_name("peers")
 @click.option("--recipe", default="logits")
 @click.option("--steps", default=40, help="in a block")
 @click.option("--blocks", default=7, help="of each side; the first warms up and is dropped")
-@click.option("--threads", type=int, default=None)
+@click.option("--threads", type=int, default=1, help="of both sides, and of the labels")
 @click.option("--store", default=None)
 def main(**told: Any) -> None:
     """Make what both need, time them in turn, print the table."""
@@ -55,7 +55,8 @@ def main(**told: Any) -> None:
         ("student.shapes", told["student"]),
         ("distill.recipe", told["recipe"]),
         ("distill.made", "none"),  # the plain loop makes no rows
-        *([("run.threads", told["threads"])] if told["threads"] else []),
+        ("run.threads", told["threads"]),
+        ("distill.threads", told["threads"]),
         *([("run.store", told["store"])] if told["store"] else []),
     ]
     job = jobs.make({}, settings, target="phone")
@@ -63,7 +64,7 @@ def main(**told: Any) -> None:
     prepared = prepare(job, opened.target, opened.store)
     plan = planner.propose(job, opened.target, prepared.facts)
     step = next(row.training for row in plan.candidates if row.training)
-    threads = prepared.facts.host.threads
+    threads = told["threads"]
     with Runner(opened.store.root, threads=threads) as runner:
         made = runner.run([each for each in step.inputs.values() if isinstance(each, Step)])
         environment = runner.environment()

@@ -921,3 +921,31 @@ def test_how_long_and_whether_it_is_distilled_on_is_the_jobs_to_say():
     for told in ({"settings": {"quantize.aware": "never"}}, {"quantize": "float16"}):
         assert not [row for row in plan(**told).rows() if row.unaware]
     assert not [row for row in plan(prune="0.5", student="2").rows() if row.unaware]
+
+
+@pytest.mark.parametrize(
+    ("told", "processes", "threads"),
+    [
+        ({}, 1, 2),
+        ({"distill.threads": 3}, 1, 3),
+        ({"distill.device": "cuda"}, 1, 5),
+        ({}, 2, 5),
+    ],
+)
+def test_a_student_and_its_control_share_the_threads(told, processes, threads):
+    host = planner.Host(5, "float32", "cpu", "x86-64+vnni", 17, 8, processes)
+    settings = {"student.assistant": "4", "quantize.aware": "never"} | told
+    made = plan(head=False, known={"host": host}, settings=settings, student="2")
+    found = {row.role: row.training.settings["threads"] for row in made.rows() if row.training}
+    alone = told.get("distill.threads", 5)
+    assert found == {"student_fp32": threads, "candidate": threads, "control": threads} | {
+        "assistant": alone
+    }
+    stages = {step.stage: step.settings for step in steps_of(made.rows())}
+    assert stages["finetune"]["threads"] == stages["label"]["threads"] == 5
+
+
+def test_one_thread_is_one_for_each():
+    host = planner.Host(1, "float32", "cpu", "x86-64+vnni", 17, 8)
+    made = plan(known={"host": host})
+    assert {row.training.settings["threads"] for row in made.rows() if row.training} == {1}

@@ -21,6 +21,7 @@ from edgedistill.progress import told
 from edgedistill.records import Candidate, Choice, Figures, Step
 from edgedistill.store import keys
 
+Pair = tuple[Step, Step]
 BEFORE = ("student.0", "teacher.0")  # inputs that can be models which are trained first
 AFTER = 20.0  # seconds kept for judging, bundling and reporting
 SLOWER = 1.1  # times the p90 of the file that is int8 throughout: speed that recovery gave up
@@ -143,10 +144,37 @@ def _trained(
         left = told(max(0.0, course.left()))
         _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
         return False
+    for mine, other in _pairs(course, entry.rows, _beside(held, entry)):
+        if course.store.find(mine) is None:
+            course.run_both(mine, other)
     for row in entry.rows:
         course.run(row.validation, row.own.get("own_validation"))
     held.trained.append(entry)
     return True
+
+
+def _beside(held: _Contest, entry: Entry) -> tuple[Candidate, ...]:
+    """Return the rows that train beside a student's: its control's, in most builds asked for.
+
+    Where several students are named, and so all trained, the next one's.
+    """
+    order = held.found.order
+    if held.course.job.student.named() and entry in order[:-1]:
+        return order[order.index(entry) + 1].rows
+    return entry.controls
+
+
+def _pairs(course: Course, rows: Sequence[Candidate], beside: Sequence[Candidate]) -> list[Pair]:
+    """Pair the trainings of rows with those beside them, where there are threads for both."""
+    ours, theirs = (
+        list({id(row.training): row.training for row in each if row.training}.values())
+        for each in (rows, beside)
+    )
+    return [
+        (mine, other)
+        for mine, other in zip(ours, theirs, strict=False)
+        if mine.settings["threads"] + other.settings["threads"] <= course.facts.host.threads
+    ]
 
 
 def _enough(held: _Contest, known: Mapping[str, Any], before: str | None) -> str | None:
@@ -207,20 +235,28 @@ def _skip(held: _Contest, entry: Entry, why: str) -> None:
 def _needs(held: _Contest, entry: Entry) -> float:
     """Estimate the seconds of a student: labels, training, a control, evaluation, measuring."""
     course = held.course
-    training = labels = 0.0
+    mine = _ahead(course, [entry.training])
     controls = [row.training for row in entry.controls[-1:] if row.training]
-    for step in _ahead(course, [entry.training, *controls]):
-        if hasattr(keys.stage_of(step), "estimate"):
-            training += course.estimate(_at_once(step))
-        for name, thing in step.inputs.items():
-            if name.startswith("labels.") and isinstance(thing, Step):
-                labels += _label_seconds(course, thing)
+    known = {id(step) for step in mine}
+    more = [step for step in _ahead(course, controls) if id(step) not in known]
+    parts = [_training_seconds(course, steps) for steps in (mine, more)]
+    twins = _beside(held, entry) is entry.controls
+    paired = twins and _pairs(course, entry.rows, entry.controls)
+    training = max(parts) if paired else sum(parts)
     if training:
         course.tell("estimate", f"{entry.name}: {told(training)} of training, control included")
+    labels = [step for step in (*mine, *more) if step.stage == "label"]
+    labelling = sum(_label_seconds(course, step) for step in labels)
     judging = ("validation", "test", "own_validation", "own_test")
     evaluated = sum(course.facts.rows.get(name, 0) for name in judging)
     after = 2 * course.job.measure.seconds + AFTER + 2 * evaluated * _row_seconds(course)
-    return training + labels + after
+    return training + labelling + after
+
+
+def _training_seconds(course: Course, steps: Sequence[Step]) -> float:
+    """Estimate what those steps take together whose stages can say."""
+    able = (step for step in steps if hasattr(keys.stage_of(step), "estimate"))
+    return sum(course.estimate(_at_once(step)) for step in able)
 
 
 def _ahead(course: Course, steps: Sequence[Step]) -> list[Step]:
@@ -265,8 +301,6 @@ def _label_seconds(course: Course, step: Step) -> float:
 
     Batches on all threads: a row costs at most two thirds of that on each.
     """
-    if course.store.find(step) is not None:
-        return 0.0
     source = step.inputs["rows.0"]
     assert isinstance(source, Step)
     rows = course.facts.rows[course.facts.split_of(source)]

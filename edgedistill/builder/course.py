@@ -37,14 +37,20 @@ class Course:
 
     def run(self, *steps: Step | Source | None) -> None:
         """Make the steps and all that they need, unless they lie in the store."""
-        for artifact in self.runner.run(
-            [step for step in steps if isinstance(step, Step)], self._named
-        ):
-            self.made.setdefault(artifact.key, artifact)
+        wanted = [step for step in steps if isinstance(step, Step)]
+        self._keep(self.runner.run(wanted, self._named))
+
+    def run_both(self, first: Step, second: Step) -> None:
+        """Make two steps at the same time."""
+        self._keep(self.runner.run_both(first, second, self._named))
 
     def estimate(self, step: Step) -> float:
         """Return how many seconds a step would take here; 0 where its stage can't say."""
         return self.runner.estimate(step, self._named) or 0.0
+
+    def _keep(self, artifacts: Iterable[Artifact]) -> None:
+        for artifact in artifacts:
+            self.made.setdefault(artifact.key, artifact)
 
     def _named(self, event: Mapping[str, Any]) -> None:
         """Pass an event on, with what its step is for; that a step is there is told once."""

@@ -24,7 +24,8 @@ class Printer:
     def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
         self.quiet, self.verbose = quiet, verbose
         self.terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self.begun = time.monotonic()
+        self.steps: dict[str, tuple[str, float]] = {}  # under way, by key: its line, when it began
+        self.begun = time.monotonic()  # of a bar that is no step's
         self.bar_shown = False
 
     def __enter__(self) -> Printer:
@@ -53,12 +54,13 @@ class Printer:
             show(event)
 
     def _start(self, event: Mapping[str, Any]) -> None:
-        self.begun = time.monotonic()
-        self.current = f"{event['stage']:<11}{event.get('about', '')}"
-        if self.terminal and not self.quiet:
-            self._draw(self.current)
+        line = f"{event['stage']:<11}{event.get('about', '')}"
+        self.steps[event["key"]] = line, time.monotonic()
+        if self.terminal and not self.quiet and len(self.steps) == 1:
+            self._draw(line)
 
     def _end(self, event: Mapping[str, Any]) -> None:
+        self.steps.pop(event["key"], None)
         if event["cached"] and not self.verbose:
             return
         took = "in the store" if event["cached"] else told(event["seconds"])
@@ -68,14 +70,18 @@ class Printer:
         self._print(f"{event['stage']:<11}{about}{note} · {took}{key}")
 
     def _bar(self, event: Mapping[str, Any]) -> None:
-        if not self.terminal or self.quiet:
-            return
+        key = event.get("key", "")
+        if not self.terminal or self.quiet or key not in [*self.steps, ""][:1]:
+            return  # of two steps at once the first is shown
+        if not event["done"]:
+            self.begun = time.monotonic()
+        current, begun = self.steps.get(key, ("", self.begun))
         done, total = event["done"], max(1, event["total"])
         full = int(WIDTH * done / total)
-        spent = time.monotonic() - self.begun
+        spent = time.monotonic() - begun
         left = f"{told(spent * (total - done) / done)} left" if done else ""
         line = f"{'█' * full}{'░' * (WIDTH - full)} {done}/{total} {event.get('unit', '')} {left}"
-        self._draw(f"{getattr(self, 'current', '')}  {line}  {event.get('note', '')}")
+        self._draw("  ".join(filter(None, (current, line, event.get("note", "")))))
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self._print(f"{'':<11}{event['text']}")

@@ -76,5 +76,7 @@ def assistant(steps: Steps) -> tuple[Student, Tutor] | None:
         raise JobError(f"student.assistant '{text}' is the teacher itself: name a smaller shape")
     family: Any = plugins.find("families", student.reader.family)
     start = initial(steps, student, family.layers(student.shape, student.origin.shape))
-    training = trained(steps, student, begin(steps, student, start), control=False)
+    begun = begin(steps, student, start)
+    threads = steps.facts.host.threads  # nothing trains beside it
+    training = trained(steps, student, begun, control=False, threads=threads)
     return student, Tutor(training, student.reader, student.shape)

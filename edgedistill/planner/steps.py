@@ -83,6 +83,16 @@ class Steps:
             plugins.find(kind, name, allow_code=self.allow_code)
         return Step(stage, settings, dict(inputs))
 
+    def threads_of_two(self) -> int:
+        """Return the threads of each of two trainings at once: a student's and its control's.
+
+        Two on half the threads take less time than one after the other on all of them: a step is
+        short, and much of it waits for memory.
+        """
+        host, wish = self.facts.host, self.wishes.settings("distill")
+        alone = host.processes > 1 or wish.device != "cpu"
+        return host.threads if alone else max(1, host.threads // 2)
+
     # ------------------------------------------------------------ rows and the teacher
 
     def encode(self, split: str, model: Model, *, made: Sequence[str] = ()) -> Step:

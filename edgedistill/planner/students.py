@@ -103,12 +103,18 @@ def initial(steps: Steps, student: Student, only: Sequence[int] = ()) -> Step:
 
 
 def trained(
-    steps: Steps, student: Student, start: Step, *, control: bool, tutor: Tutor | None = None
+    steps: Steps,
+    student: Student,
+    start: Step,
+    *,
+    control: bool,
+    tutor: Tutor | None = None,
+    threads: int | None = None,
 ) -> Step:
     """Make the training of a student: distilled, or (the control) on labels alone.
 
     A tutor takes the teacher's place. The control takes the same steps and the same optimisation;
-    what reads the teacher is dropped.
+    what reads the teacher is dropped. `threads`: other than those of one of two trainings.
     """
     facts, wishes, reader = steps.facts, _wishes(steps, student), student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
@@ -137,6 +143,7 @@ def trained(
         inputs,
         told=told,
         rate=_rate(steps, student),
+        threads=threads or steps.threads_of_two(),
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
         repeats=rows.repeats,

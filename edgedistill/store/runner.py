@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -49,6 +49,7 @@ class Runner:
         self._made: dict[str, Artifact] = {}
         self._held = ExitStack()
         self._holding: set[str] = set()
+        self._stopped = False
 
     def __enter__(self) -> Runner:
         return self
@@ -93,6 +94,36 @@ class Runner:
             visit(step, True)
         return list(found.values())
 
+    def run_both(self, first: Step, second: Step, progress: Progress = silent) -> list[Artifact]:
+        """Make two steps at once, the second in a worker process of its own; else as `run`.
+
+        What they need is made before. Where one's process dies (memory that was enough for one),
+        that step is made again when the other has ended.
+        """
+        both = [first, second]
+        self._admit(both)
+        missing = [step for step in both if self.store.find(step) is None]
+        if len(missing) == 2 and keys.key(first) != keys.key(second):
+            needed = (each for step in both for each in step.inputs.values())
+            self.run([each for each in needed if isinstance(each, Step)], progress)
+            self._at_once(first, second, _in_turn(progress))
+        return self.run(both, progress)
+
+    def _at_once(self, first: Step, second: Step, progress: Progress) -> None:
+        """Make two steps whose inputs are there, each in its worker."""
+        other = Runner(self.store.root, threads=self.threads, allow_code=self.allow_code)
+        other._made = self._made  # what either made or told is known to both
+        with other, ThreadPoolExecutor(1) as elsewhere:
+            beside = elsewhere.submit(other.run, [second], progress)
+            try:
+                with suppress(WorkerDied):
+                    self.run([first], progress)
+                with suppress(WorkerDied):
+                    beside.result()
+            except BaseException:
+                other.stop()  # the thread that hears it ends with it
+                raise
+
     def estimate(self, step: Step, progress: Progress = silent) -> float | None:
         """Return how many seconds a step would take on this host, None where its stage can't say.
 
@@ -117,6 +148,12 @@ class Runner:
                 worker.stdout.close()  # type: ignore[union-attr]
         self._held.close()
         self._holding.clear()
+
+    def stop(self) -> None:
+        """End for good what another thread has this runner make: there it is a `WorkerDied`."""
+        self._stopped = True  # first: a worker that starts now looks at it
+        if self._worker is not None:
+            _end(self._worker)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that loads torch beside us, with our threads."""
@@ -176,7 +213,7 @@ class Runner:
                     raise self._died(worker, step)
                 message = json.loads(line)
                 if "event" in message:
-                    progress(message["event"])
+                    progress({"key": keys.key(step), **message["event"]})
                 elif "error" in message:
                     break
                 else:
@@ -211,6 +248,8 @@ class Runner:
         worker = self._worker
         assert worker is not None
         threading.Thread(target=self._hear, args=(worker,), daemon=True).start()
+        if self._stopped:
+            _end(worker)
         with suppress(BrokenPipeError):
             hello = {"root": str(self.store.root), "owner": self.store.owner}
             _say(worker, {"op": "hello", **hello, "allow_code": self.allow_code})
@@ -241,6 +280,17 @@ class Runner:
         return error
 
 
+def _in_turn(progress: Progress) -> Progress:
+    """Return what two threads can call at once."""
+    lock = threading.Lock()
+
+    def one(event: Mapping[str, Any]) -> None:
+        with lock:
+            progress(event)
+
+    return one
+
+
 def _say(worker: subprocess.Popen[str], message: dict[str, Any]) -> None:
     worker.stdin.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
     worker.stdin.flush()  # type: ignore[union-attr]
@@ -249,9 +299,13 @@ def _say(worker: subprocess.Popen[str], message: dict[str, Any]) -> None:
 def _kill(worker: subprocess.Popen[str]) -> None:
     """End a worker and all that it started, and see it gone: no writer is left behind."""
     if worker.returncode is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)  # it leads a session of its own
+        _end(worker)
         worker.wait()
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)  # it leads a session of its own
 
 
 def _error(told: dict[str, str]) -> EdgedistillError:

@@ -225,6 +225,67 @@ def test_an_interrupt_while_the_worker_starts_leaves_none(store: Store, monkeypa
     assert started and gone(started[0])
 
 
+def two(store: Store, **settings) -> tuple[Step, Step]:
+    """Two steps that need the same first one."""
+    (shared,) = chain(store, 1)
+    first, second = (Step(TOY, {"add": add, **settings}, {"from.0": shared}) for add in (10, 20))
+    return first, second
+
+
+def test_two_steps_are_made_at_once_and_what_both_need_before(store: Store, log: Path) -> None:
+    first, second = two(store, ticks=20, rest_s=0.05)
+    told: list[dict] = []
+    with runner(store) as host:
+        made = host.run_both(first, second, lambda event: told.append(dict(event)))
+        assert [artifact.facts["total"] for artifact in made] == [6, 206, 406]
+        assert not any(artifact.cached for artifact in made)
+        assert len(host.run_both(first, second)) == 3
+    starts = log.read_text().splitlines()
+    assert starts[0] == "start 1 at 0" and {*starts[1:]} == {"start 10 at 0", "start 20 at 0"}
+    keyed = [event["key"] for event in told if event["kind"] == "bar"]
+    assert {*keyed} == {keys.key(step) for step in (first, second, first.inputs["from.0"])}
+    begun = [event["kind"] for event in told if event["kind"] in ("start", "end")]
+    assert begun == ["start", "end", "start", "start", "end", "end"], "one after the other"
+
+
+def test_where_one_of_two_is_there_the_other_is_made(store: Store, log: Path) -> None:
+    first, second = two(store)
+    with runner(store) as host:
+        host.run([second])
+    with runner(store) as host:
+        assert [artifact.cached for artifact in host.run_both(first, second)][1:] == [False, True]
+
+
+@pytest.mark.parametrize("dies", [10, 20])
+def test_what_dies_beside_another_is_made_again_alone(store, log, monkeypatch, dies) -> None:
+    first, second = two(store, ticks=3)
+    monkeypatch.setenv("TOY_TROUBLE", f"killed once {dies}")
+    with runner(store) as host:
+        made = host.run_both(first, second)
+    assert [artifact.facts["total"] for artifact in made][1:] == [36, 66]
+    assert f"start {dies} at 3" in log.read_text().splitlines()
+
+
+def test_an_error_of_either_ends_both(store: Store, log: Path, monkeypatch) -> None:
+    first, second = two(store, ticks=1000, rest_s=0.05)
+    begun: set[str] = set()
+    pids: list[int] = []
+
+    def interrupted(event) -> None:
+        begun.update([event["key"]] if event["kind"] == "bar" else [])
+        if {keys.key(first), keys.key(second)} <= begun:
+            pids.append(host._worker.pid)
+            raise KeyboardInterrupt
+
+    with runner(store) as host, pytest.raises(KeyboardInterrupt):
+        host.run_both(first, second, interrupted)
+    assert gone(pids[0])
+    state = [store.root / "work" / keys.key(step) / ".resume" / "state" for step in (first, second)]
+    before = [path.read_text() for path in state]
+    time.sleep(0.3)
+    assert [path.read_text() for path in state] == before, "one went on"
+
+
 def test_ctrl_c_is_the_hosts_to_answer(store: Store) -> None:
     first, *_ = chain(store, 1, ticks=3, rest_s=0.01)
 

@@ -53,7 +53,7 @@ def run(inputs, settings, out, progress):
         aside.write_text(f"{tick} {total}")
         os.replace(aside, state)
         progress({"kind": "bar", "done": tick, "total": settings.ticks, "unit": "ticks"})
-    trouble(os.environ.get("TOY_TROUBLE", ""), out)
+    trouble(os.environ.get("TOY_TROUBLE", ""), out, settings)
     (out / "half").unlink()
     (out / "total").write_text(str(total))
     (out / "deep").mkdir()
@@ -67,13 +67,18 @@ def log(line):
             file.write(line + "\n")
 
 
-def trouble(kind, out):
+def trouble(kind, out, settings):
     if kind == "full":
         (out / "full").symlink_to("/dev/full")
         with (out / "full").open("w") as file:
             file.write("x" * 100_000)
     elif kind == "link":
         (out / "link").symlink_to(out / "half")
+    elif kind == f"killed once {settings.add}":
+        once = out / ".resume" / "killed"
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "memory":
