@@ -130,7 +130,8 @@ def _measure(subjects: Sequence[Subject], run: _Run) -> Measured:
                 about = f"group {place + 1} of {len(groups)}" if len(groups) > 1 else ""
                 share_s = run.effort.seconds * (len(group) + 1) / slots
                 busy.watch([yard.probe, *(lane.probe for lane in [baseline, *lanes])])
-                _rounds(yard, baseline, lanes, run=run, share_s=share_s, about=about)
+                most = run.effort.enough / len(groups)  # of the baseline: it is in every group
+                _rounds(yard, baseline, lanes, run=run, most=most, share_s=share_s, about=about)
                 busy.rest()
                 for lane in lanes:
                     lane.attempt(lane.finish)
@@ -191,23 +192,33 @@ def _lanes(subjects: Sequence[Subject]) -> Iterator[list[Lane]]:
 
 
 def _rounds(
-    yard: Yard, baseline: Lane, lanes: Sequence[Lane], *, run: _Run, share_s: float, about: str
+    yard: Yard,
+    baseline: Lane,
+    lanes: Sequence[Lane],
+    *,
+    run: _Run,
+    most: float,
+    share_s: float,
+    about: str,
 ) -> None:
-    """Run rounds until every row has enough runs or the budget is spent, but never too few."""
+    """Run rounds until every row has enough runs or the budget is spent, but never too few.
+
+    `most`: the runs of the baseline in this group that are enough.
+    """
     effort, first = run.effort, len(yard.rounds)
-    every = [baseline, *lanes]
     end = time.monotonic() + share_s
-    begun = {id(lane): lane.runs for lane in every}
+    before = baseline.runs
     while True:
         done = len(yard.rounds) - first
-        live = [lane for lane in every if lane.failed is None]
-        total = max(effort.rounds, max(math.ceil(effort.enough / lane.count) for lane in live))
-        least = done >= effort.rounds and all(lane.enough(effort) for lane in live)
-        most = all(lane.runs - begun[id(lane)] >= effort.enough for lane in live)
-        if least and (most or time.monotonic() >= end):
+        live = [lane for lane in lanes if lane.failed is None]
+        rounds = [effort.enough / lane.count for lane in live]
+        total = math.ceil(max(effort.rounds, most / baseline.count, *rounds))
+        least = done >= effort.rounds and all(lane.enough(effort) for lane in [baseline, *live])
+        ran = baseline.runs - before >= most and all(lane.runs >= effort.enough for lane in live)
+        if least and (ran or time.monotonic() >= end):
             break
         run.progress({"kind": "bar", "done": done, "total": total, "unit": "rounds", "note": about})
-        _round(yard, live, first + done, run)
+        _round(yard, [baseline, *live], first + done, run)
         _must_live(baseline)
     run.progress({"kind": "bar", "done": done, "total": done, "unit": "rounds", "note": about})
 

@@ -209,6 +209,15 @@ def test_rounds_end_when_every_row_has_enough_runs(subject):
     assert (latency.rounds, latency.runs) == (10, 60)
 
 
+def test_the_runs_of_the_baseline_count_over_all_groups(subject, monkeypatch):
+    monkeypatch.setattr(session, "ALIVE", 3)
+    effort = replace(SHORT, seconds=600.0, enough=60)
+    teacher = replace(subject("teacher"), timed=3)  # half as many a round
+    found = measure([teacher, subject("one"), subject("two")], PHONE, effort=effort)
+    runs = {name: figures.latency.runs for name, figures in found.figures.items()}
+    assert runs == {"teacher": 60, "one": 60, "two": 60}
+
+
 def test_a_brief_look_gives_figures_and_never_raises(subject, tmp_path):
     figures = brief(subject("only", products={"fp32": 1e6}), PHONE)
     assert figures.latency.p90 > 0 and figures.device.latency_p90_ms > 0 and figures.size_mb > 0
