@@ -58,12 +58,9 @@ def main(**told: Any) -> None:
     with Runner(threads=threads) as runner:
         for at in range(0, len(tried), 2):
             pair = tried[at : at + 2]
-            first, last = (each.training for each in (pair[0], pair[-1]))
-            if (
-                first is not last
-                and first.settings["threads"] + last.settings["threads"] <= threads
-            ):
-                runner.run_both(first, last, _quiet)
+            trainings = [each.training for each in pair]
+            if len(pair) == 2 and sum(each.settings["threads"] for each in trainings) <= threads:
+                runner.run_both(*trainings, _quiet)
             for each in pair:
                 found = each.names | _row(each, runner)
                 print(json.dumps(found) if told["as_json"] else _line(found.values()), flush=True)
@@ -103,6 +100,8 @@ def _combination(
     plan = planner.propose(job, opened.target, prepared.facts)
     roles = {"candidate": "student"} | ({"control": "control"} if told["control"] else {})
     for row in plan.rows():
+        if row.unaware and job.quantize.aware != "always":
+            continue  # an answer to what is measured: only a build knows whether it is needed
         if row.role in roles and row.scheme != "none" and row.training is not None:
             names = {"student": student, "recipe": recipe, "varied": vary, "seed": seed}
             names["role"] = roles[row.role]
