@@ -33,7 +33,7 @@ def main() -> None:
     told.add_argument("--turns", type=int, default=5)
     asked = told.parse_args()
     outputs.prepare(1)
-    dtype = host.host_dtype(1)
+    dtype = host.host_dtype()
     task, family = plugins.find("tasks", "text-classification"), plugins.find("families", "encoder")
     folder = asked.data / "checkpoints" / "minilm_clinc150"
     teacher = weights.load(folder, task).eval()

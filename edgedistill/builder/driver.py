@@ -32,6 +32,7 @@ from edgedistill.records import Choice, OnProcessor, Plan, Progress, Step
 from edgedistill.report import words
 from edgedistill.store import crew, keys
 from edgedistill.store.runner import Runner
+from edgedistill.train import host
 
 EXIT = {"fits": 0, "fits_closely": 0, "misses": 1}
 
@@ -148,6 +149,7 @@ def _course(
     """Open what the parts of a build share, and close it whatever happens."""
     steps = steps_of(plan.everyone())
     _room(opened, prepared, steps)
+    _devices(opened, steps)
     for note in plan.notes:
         progress({"kind": "note", "text": note})
     store, threads = opened.store, prepared.facts.host.threads
@@ -184,6 +186,21 @@ def _room(opened: Opened, prepared: Prepared, steps: list[Step]) -> None:
             f"the build may write {need / 1e6:,.0f} MB, and '{opened.store.root}' has "
             f"{free / 1e6:,.0f} MB free: make room, or name another place with --store"
         )
+
+
+def _devices(opened: Opened, steps: list[Step]) -> None:
+    """Refuse a device that torch does not see, before the first step runs."""
+    asked: dict[str, str] = {}
+    for step in steps:
+        device = step.settings.get("device", "cpu")
+        if device != "cpu" and not opened.store.has(keys.key(step), step.stage):
+            asked.setdefault(device, step.stage)
+    for device, stage in asked.items():
+        if not host.sees(device):
+            raise SurroundingsError(
+                f"{stage}.device: torch sees no '{device}' here: leave it out for the processor, "
+                "or install the build of torch for it (pytorch.org/get-started)"
+            )
 
 
 def _bytes(step: Step, prepared: Prepared) -> float:

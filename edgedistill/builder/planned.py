@@ -86,7 +86,7 @@ class Planned:
 def plan_job(job: Job) -> Planned:
     """Plan what the job asks for; runs nothing and writes nothing."""
     opened = open_job(job)
-    prepared = prepare(job, opened.target, None)
+    prepared = prepare(job, opened.target, None, about_host=opened.store)
     plan = planner.propose(job, opened.target, prepared.facts)
     if not job.run.allow_code:  # keys import plugins: before the first one
         keys.refuse_strangers(steps_of(plan.everyone()))

@@ -49,15 +49,22 @@ class Prepared:
         return bool(self.facts.starter)
 
 
-def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
-    """Read what the job names. Raises `DataError`, `ModelError` or `JobError`."""
+def prepare(
+    job: Job, target: Target, store: Store | None, *, about_host: Store | None = None
+) -> Prepared:
+    """Read what the job names. Raises `DataError`, `ModelError` or `JobError`.
+
+    Without a store nothing is written and nothing timed; `about_host` remembers what
+    a build found of this host.
+    """
     refuse_code(job)
     given.refuse(job)
     how = recipe.read(job.recipe or "logits", allow_code=job.run.allow_code)
     graph = brought.graph(job)
-    known = graph.labels or () if graph else ()
     data = (
-        starter.data() if job.starter else sources.read(job.data, task=job.task.name, labels=known)
+        starter.data()
+        if job.starter
+        else sources.read(job.data, task=job.task.name, labels=graph.labels or () if graph else ())
     )
     task = plugins.find("tasks", data.task, allow_code=job.run.allow_code)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
@@ -95,7 +102,7 @@ def prepare(job: Job, target: Target, store: Store | None) -> Prepared:
         splits=splits,
         teacher=teacher,
         further=further,
-        host=_host(job, target),
+        host=_host(job, target, store or about_host, probe=store is not None),
         recipe=how,
         students=students,
         starter=starter.SETTINGS if job.starter else {},
@@ -179,14 +186,16 @@ def _unused(data: split.DataSet, labels: Sequence[str]) -> Iterator[str]:
         yield f"{len(absent)} of {len(labels)} labels have no training row to calibrate on: {some}"
 
 
-def _host(job: Job, target: Target) -> Host:
+def _host(job: Job, target: Target, known: Store | None, *, probe: bool) -> Host:
     from edgedistill.graph import operators
     from edgedistill.measure import host
+    from edgedistill.train.host import host_dtype
 
     opset, ir = operators.caps(target.runtime.onnxruntime)
+    memory = known.root / "host.json" if known else None
     return Host(
         threads=job.run.threads or _cores(),
-        dtype="bfloat16" if host.multiplies_bfloat16() else "float32",
+        dtype=host_dtype(memory, probe=probe),
         device="cpu",
         instructions=host.instructions(),
         opset=min(opset, OPSET),

@@ -53,12 +53,6 @@ def instructions(flags: frozenset[str] | None = None, machine: str | None = None
     return machine
 
 
-def multiplies_bfloat16() -> bool:
-    """Say whether matrix products in bfloat16 run in hardware; emulated they are far slower."""
-    flags = frozenset(processor()["flags"])
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
-
-
 def _flags_of_numpy() -> frozenset[str]:
     """Return what numpy found out about the processor, where the system has no list (Windows)."""
     try:

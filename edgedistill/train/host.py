@@ -17,8 +17,8 @@ from pathlib import Path
 PAYS = 1.2  # times as fast as float32, or it is not worth its rounding
 CLAIMS = ("avx512_bf16", "amx_bf16", "bf16", "asimdbf16", "svebf16")  # in /proc/cpuinfo
 PROBE = """
-import sys, time, torch
-torch.set_num_threads(int(sys.argv[1]))
+import time, torch
+torch.set_num_threads(1)
 def best(dtype):
     left, right = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
     times = []
@@ -31,32 +31,45 @@ def best(dtype):
     return min(times)
 print(best(torch.float32) / best(torch.bfloat16))
 """
+SEES = "import sys, torch; print(getattr(torch, sys.argv[1]).is_available())"
 
 
-def host_dtype(threads: int, *, device: str = "cpu", memory: Path | None = None) -> str:
+def host_dtype(memory: Path | None = None, *, probe: bool = True) -> str:
     """Return "bfloat16" where training is faster in it on this host, else "float32".
 
-    The sizes are those of a small encoder's batch (1,024 tokens, 384 wide). `memory`: a JSON file
-    that remembers the answer for this processor and torch, so that plans stay the same and quick.
+    The sizes are those of a small encoder's batch (1,024 tokens, 384 wide), on one thread.
+    `memory`: a JSON file that remembers the answer for this processor and torch, so that plans stay
+    the same and quick. Without `probe` an answer that is not there is the processor's word.
     """
-    if device != "cpu":
-        return "bfloat16" if device.startswith("cuda") else "float32"
     processor, flags = _processor()
     if flags is not None and not flags & set(CLAIMS):
         return "float32"
-    name = f"{processor} · torch {metadata.version('torch')} · {threads} threads"
+    name = f"{processor} · torch {metadata.version('torch')}"
     known = _recall(memory)
+    if name not in known and not probe:
+        return "bfloat16" if flags else "float32"
     if name not in known:
-        known[name] = "bfloat16" if _ratio(threads) >= PAYS else "float32"
+        known[name] = "bfloat16" if _ratio() >= PAYS else "float32"
         _remember(memory, known)
     return known[name]
 
 
-def _ratio(threads: int) -> float:
+def sees(device: str) -> bool:
+    """Say whether torch here can use a device: "cuda" or "mps"."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", SEES, device], capture_output=True, text=True, timeout=300
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.stdout.strip() == "True"
+
+
+def _ratio() -> float:
     """Return how many times faster than float32 a matrix product in bfloat16 is; 0 if none ran."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE, str(threads)],
+            [sys.executable, "-c", PROBE],
             capture_output=True,
             text=True,
             timeout=60,

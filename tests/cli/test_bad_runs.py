@@ -42,6 +42,11 @@ def test_a_loss_that_is_no_number(command, small, tiny_built, out, tmp_path):
     assert command("store", "verify", "--store", tiny_built["store"]).code == 0
 
 
+def test_a_device_that_is_not_there(command, small, tiny_built, out):
+    line = told(small, tiny_built, out=out, settings={"distill.device": "mps"})
+    refused(command(*line), out, ["distill.device", "no 'mps' here"], 3)
+
+
 def test_a_teacher_whose_labels_are_in_another_order(command, small, tiny_built, out, tmp_path):
     (trained,) = Path(tiny_built["store"], "v1", "finetune").glob("*/config.json")
     model = Path(shutil.copytree(trained.parent, tmp_path / "model"))

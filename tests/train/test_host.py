@@ -16,8 +16,8 @@ def claims(monkeypatch):
     """A processor that says it has bfloat16, with the ratio that a test sets."""
     asked = []
 
-    def ratio(threads):
-        asked.append(threads)
+    def ratio():
+        asked.append(claims.ratio)
         return claims.ratio
 
     monkeypatch.setattr(host, "_processor", lambda: ("a processor", {"avx512_bf16"}))
@@ -31,30 +31,37 @@ def claims(monkeypatch):
 )
 def test_it_is_what_the_timing_says(claims, ratio, dtype):
     claims.ratio = ratio
-    assert host.host_dtype(2) == dtype
-    assert claims.asked == [2]
+    assert host.host_dtype() == dtype
+    assert claims.asked == [ratio]
 
 
 def test_a_processor_without_it_is_not_timed(claims, monkeypatch):
     monkeypatch.setattr(host, "_processor", lambda: ("old", {"avx2"}))
-    assert host.host_dtype(1) == "float32"
+    assert host.host_dtype() == "float32"
     assert not claims.asked
 
 
-def test_the_answer_is_remembered_by_threads(claims, tmp_path):
-    memory, claims.ratio = tmp_path / "deep" / "host.json", 2.0
-    assert host.host_dtype(1, memory=memory) == "bfloat16"
-    claims.ratio = 0.5
-    assert host.host_dtype(1, memory=memory) == "bfloat16"
-    assert host.host_dtype(2, memory=memory) == "float32"
-    assert claims.asked == [1, 2]
+def test_the_answer_is_remembered(claims, tmp_path):
+    memory, claims.ratio = tmp_path / "deep" / "host.json", 0.5
+    assert host.host_dtype(memory, probe=False) == "bfloat16", "the processor's word"
+    assert not claims.asked and not memory.exists()
+    assert host.host_dtype(memory) == "float32"
+    claims.ratio = 2.0
+    assert host.host_dtype(memory) == host.host_dtype(memory, probe=False) == "float32"
+    assert claims.asked == [0.5]
     memory.write_text("{damaged")
-    assert host.host_dtype(1, memory=memory) == "float32"
+    assert host.host_dtype(memory) == "bfloat16"
     assert len(json.loads(memory.read_text())) == 1
 
 
+def test_a_device_that_torch_does_not_see(monkeypatch):
+    assert not host.sees("no_such_device")
+    monkeypatch.setattr(host, "SEES", "print(True)")
+    assert host.sees("cuda")
+
+
 def test_a_real_timing_gives_a_ratio():
-    assert host._ratio(1) > 0
+    assert host._ratio() > 0
 
 
 def test_importing_loads_no_torch():
