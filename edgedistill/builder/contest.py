@@ -81,6 +81,7 @@ def _recorded(found: Shortlist) -> dict[str, Any]:
         "order": [entry.name for entry in found.order],
         "dropped": {name: list(why) for name, why in found.dropped.items()},
         "unfit": {name: list(why) for name, why in found.unfit.items()},
+        "p90": dict(found.p90),
     }
 
 
@@ -91,6 +92,7 @@ def _known(known: Mapping[str, Any], everyone: list[Entry]) -> Shortlist:
         order=tuple(by_name[name] for name in known["order"]),
         dropped={name: tuple(why) for name, why in known["dropped"].items()},
         unfit={name: tuple(why) for name, why in known["unfit"].items()},
+        p90=known.get("p90", {}),
     )
 
 
@@ -222,8 +224,8 @@ def _costs(held: _Contest, single: Candidate, row: Candidate, enough: str | None
         return False
     if enough in (None, single.name):
         return True
-    whole, now = held.found.brief.get(row.name), held.brief.get(row.name)
-    slow = whole and now and shortlist.p90(now) > SLOWER * shortlist.p90(whole)
+    whole, now = held.found.p90.get(row.name), held.brief.get(row.name)
+    slow = whole and now and shortlist.p90(now) > SLOWER * whole
     return bool(slow and enough == row.name)
 
 

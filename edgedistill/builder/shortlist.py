@@ -51,7 +51,7 @@ class Shortlist:
     order: tuple[Entry, ...]
     dropped: Stopped  # rows that cannot fit; shown in full where their entry trains all the same
     unfit: Stopped  # rows that the target's runtime can't run: never measured again
-    brief: Mapping[str, Figures] = dataclasses.field(default_factory=dict)  # of untrained graphs
+    p90: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of untrained graphs, ms
 
 
 def entries(course: Course) -> list[Entry]:
@@ -133,7 +133,9 @@ def make(course: Course, everyone: Iterable[Entry]) -> Shortlist:
         course.note(f"{entry.name} dropped: {(dropped | unfit)[entry.name][1]}")
     gone = {*dropped, *unfit}
     left.sort(key=lambda entry: _rank(course, entry, brief, gone))
-    return Shortlist(tuple(left), dropped, unfit, brief)
+    known = {name: p90(each) for name, each in brief.items()}
+    known = {name: each for name, each in known.items() if math.isfinite(each)}
+    return Shortlist(tuple(left), dropped, unfit, known)
 
 
 def _in_turn(course: Course, rows: list[Candidate]) -> dict[str, Figures]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from edgedistill import job, target
-from edgedistill.builder.shortlist import outrun, plan_key
-from edgedistill.records import Figures, Interval, Latency
+from edgedistill.builder import contest
+from edgedistill.builder.shortlist import Entry, Shortlist, outrun, plan_key
+from edgedistill.records import Figures, Interval, Latency, Step
 
 
 def figures(p90, speedup, low, high, size=6.0):
@@ -53,3 +55,18 @@ def test_what_decides_between_the_same_rows_decides_anew(told):
         return plan_key(SimpleNamespace(job=asked, target=target.load("phone"), plan=plan))
 
     assert key() == key() != key(**told)
+
+
+def test_a_build_that_goes_on_has_the_shortlist_that_was_recorded():
+    def entry(name):
+        step = Step("distill", {}, {})
+        row = SimpleNamespace(name=name, unpruned=None, scheme="none")
+        return Entry(step, (row,), ())
+
+    one, two = entry("one"), entry("two")
+    made = Shortlist(
+        (two, one), {"one int8": ("dropped", "too large")}, {"two int8": ("dropped", "Gelu")},
+        {"one": 1.5},
+    )  # fmt: skip
+    recorded = json.loads(json.dumps(contest._recorded(made)))
+    assert contest._known(recorded, [one, two]) == made
