@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,16 +55,15 @@ def main(**told: Any) -> None:
     tried = [each for one in itertools.product(*asked) for each in _combination(told, *one)]
     if not told["as_json"]:
         print(_line(COLUMNS))
-    threads = max(each.threads for each in tried)
-    with Runner(threads=threads) as runner:
-        for at in range(0, len(tried), 2):
-            pair = tried[at : at + 2]
-            trainings = [each.training for each in pair]
-            if len(pair) == 2 and sum(each.settings["threads"] for each in trainings) <= threads:
-                runner.run_both(*trainings, _quiet)
-            for each in pair:
-                found = each.names | _row(each, runner)
-                print(json.dumps(found) if told["as_json"] else _line(found.values()), flush=True)
+    left = list({keys.key(each.training): each.training for each in tried}.values())
+    with Runner(tried[0].store, threads=tried[0].threads) as runner:
+        for each in tried:
+            if each.training in left[:1]:
+                pair, left = left[:2], left[2:]
+                if sum(step.settings["threads"] for step in pair) <= runner.threads:
+                    runner.run_both(pair[0], pair[-1], _quiet)
+            found = each.names | _row(each, runner)
+            print(json.dumps(found) if told["as_json"] else _line(found.values()), flush=True)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Tried:
     row: Candidate
     training: Step
     teacher: Candidate
+    store: Path
     threads: int  # of the host
 
 
@@ -106,7 +107,7 @@ def _combination(
             names = {"student": student, "recipe": recipe, "varied": vary, "seed": seed}
             names["role"] = roles[row.role]
             threads = prepared.facts.host.threads
-            yield Tried(names, row, row.training, plan.baseline, threads)
+            yield Tried(names, row, row.training, plan.baseline, opened.store.root, threads)
 
 
 def _row(tried: Tried, runner: Runner) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class MissingPackage(SurroundingsError):
         super().__init__(f"{what_for} needs the package '{package}': pip install {pip or package}")
 
 
+class NoMemory(SurroundingsError):
+    """An allocation failed."""
+
+
 class WorkerDied(SurroundingsError):
     """The process that runs the stages was ended from outside."""
 

@@ -3,6 +3,7 @@
     {"kind": "start", "stage": s, "key": k, "about": one line}     a step begins
     {"kind": "bar", "done": n, "total": n, "unit": "steps", "note": "val 93.2"}
     {"kind": "note", "text": one line}                             something worth a line
+    {"kind": "gone", "key": k, "text": one line}                   a step died; it is made again
     {"kind": "wait", "text": one line}                             another build makes this step
     {"kind": "line", "about": heading, "text": one line}           what a build tells of itself
     {"kind": "warning", "text": one line}                          what `-q` does not hide

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgedistill import judge
 from edgedistill.builder import figures, shortlist
-from edgedistill.builder.course import Course
+from edgedistill.builder.course import TRAINED_ON, Course
 from edgedistill.builder.shortlist import Entry, Shortlist, Stopped, entries, plan_key
 from edgedistill.errors import UserError
 from edgedistill.progress import told
@@ -146,8 +146,8 @@ def _trained(
         left = told(max(0.0, course.left()))
         _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
         return False
-    for mine, other in _pairs(course, entry.rows, _beside(held, entry)):
-        if course.store.find(mine) is None:
+    for mine, other in _pairs(course, entry.rows, _beside(held, entry, known)):
+        if course.store.find(mine) is None and _can_begin(course, other):
             course.run_both(mine, other)
     for row in entry.rows:
         course.run(row.validation, row.own.get("own_validation"))
@@ -155,28 +155,53 @@ def _trained(
     return True
 
 
-def _beside(held: _Contest, entry: Entry) -> tuple[Candidate, ...]:
+def _beside(held: _Contest, entry: Entry, known: Mapping[str, Any]) -> tuple[Candidate, ...]:
     """Return the rows that train beside a student's: its control's, in most builds asked for.
 
-    Where several students are named, and so all trained, the next one's.
+    Where several students are named, the next one's, if it will be trained at all.
     """
+    following = _following(held, entry)
+    if following is None:
+        return entry.controls
+    if "trained" in known:
+        fits = following.name in known["trained"]
+    else:
+        fits = _needs(held, following) <= held.course.left()
+    return following.rows if fits else entry.controls
+
+
+def _following(held: _Contest, entry: Entry) -> Entry | None:
+    """Return the student that is trained after one where all are, as they are named."""
     order = held.found.order
     if held.course.job.student.named() and entry in order[:-1]:
-        return order[order.index(entry) + 1].rows
-    return entry.controls
+        return order[order.index(entry) + 1]
+    return None
 
 
 def _pairs(course: Course, rows: Sequence[Candidate], beside: Sequence[Candidate]) -> list[Pair]:
-    """Pair the trainings of rows with those beside them, where there are threads for both."""
+    """Pair the trainings of rows with those beside them, where there are threads for both.
+
+    Processes that train together, or a GPU, train one at a time.
+    """
     ours, theirs = (
         list({id(row.training): row.training for row in each if row.training}.values())
         for each in (rows, beside)
     )
     return [
-        (mine, other)
-        for mine, other in zip(ours, theirs, strict=False)
-        if mine.settings["threads"] + other.settings["threads"] <= course.facts.host.threads
+        pair
+        for pair in zip(ours, theirs, strict=False)
+        if sum(step.settings["threads"] for step in pair) <= course.facts.host.threads
+        and all(step.settings["processes"] == 1 for step in pair)
+        and all(step.settings["device"] == "cpu" for step in pair)
     ]
+
+
+def _can_begin(course: Course, training: Step) -> bool:
+    """Say whether what a training goes on from is there, where that is trained itself."""
+    before = training.inputs["student.0"]
+    if not isinstance(before, Step) or before.stage not in TRAINED_ON:
+        return True
+    return course.store.find(before) is not None
 
 
 def _enough(held: _Contest, known: Mapping[str, Any], before: str | None) -> str | None:
@@ -242,7 +267,7 @@ def _needs(held: _Contest, entry: Entry) -> float:
     known = {id(step) for step in mine}
     more = [step for step in _ahead(course, controls) if id(step) not in known]
     parts = [_training_seconds(course, steps) for steps in (mine, more)]
-    twins = _beside(held, entry) is entry.controls
+    twins = _following(held, entry) is None
     paired = twins and _pairs(course, entry.rows, entry.controls)
     training = max(parts) if paired else sum(parts)
     if training:

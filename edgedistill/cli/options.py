@@ -106,7 +106,7 @@ JOB = together(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, by its name."
     ),
     click.option("--seed", metavar="N", help="Of every random draw."),
-    click.option("--threads", metavar="N", help="Of training (default: the cores)."),
+    click.option("--threads", metavar="N", help="Of training, in all (default: the cores)."),
     click.option("--time-limit", metavar="T", help="For the whole build: 90s, 30m, 2h."),
     click.option("--out", metavar="DIR", help="The bundle's folder (default: dist/<target>)."),
     STORE,

@@ -46,6 +46,7 @@ class Printer:
             "end": self._end,
             "bar": self._bar,
             "note": self._note,
+            "gone": self._gone,
             "wait": self._note,
             "line": self._line,
             "warning": self._warning,
@@ -85,6 +86,10 @@ class Printer:
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self._print(f"{'':<11}{event['text']}")
+
+    def _gone(self, event: Mapping[str, Any]) -> None:
+        self.steps.pop(event["key"], None)
+        self._note(event)
 
     def _line(self, event: Mapping[str, Any]) -> None:
         self._print(f"{event['about']:<11}{event['text']}")

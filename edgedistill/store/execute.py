@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import InternalError, SurroundingsError, from_os_error
+from edgedistill.errors import InternalError, NoMemory, SurroundingsError, from_os_error
 from edgedistill.records import Progress, Step
 from edgedistill.store import crew, keys
 
@@ -61,7 +61,7 @@ def plain(value: Any) -> Any:
     raise InternalError(f"facts must be plain JSON: {type(value).__name__} is not")
 
 
-def _memory(name: str) -> SurroundingsError:
-    return SurroundingsError(
+def _memory(name: str) -> NoMemory:
+    return NoMemory(
         f"not enough memory for the step {name}: close other programs, or take a smaller batch"
     )

@@ -15,14 +15,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edgedistill import errors
-from edgedistill.errors import EdgedistillError, InternalError, WorkerDied
+from edgedistill.errors import EdgedistillError, InternalError, NoMemory, WorkerDied
 from edgedistill.progress import silent
 from edgedistill.records import Artifact, Progress, Source, Step
 from edgedistill.store import Store, keys
@@ -110,19 +110,35 @@ class Runner:
         return self.run(both, progress)
 
     def _at_once(self, first: Step, second: Step, progress: Progress) -> None:
-        """Make two steps whose inputs are there, each in its worker."""
+        """Make two steps whose inputs are there, each in its worker; an error of either ends both.
+
+        One that dies, or that memory is not enough for, is left to be made again.
+        """
         other = Runner(self.store.root, threads=self.threads, allow_code=self.allow_code)
         other._made = self._made  # what either made or told is known to both
-        with other, ThreadPoolExecutor(1) as elsewhere:
-            beside = elsewhere.submit(other.run, [second], progress)
+
+        def make(runner: Runner, step: Step) -> None:
             try:
-                with suppress(WorkerDied):
-                    self.run([first], progress)
-                with suppress(WorkerDied):
-                    beside.result()
+                runner.run([step], progress)
+            except (WorkerDied, NoMemory) as error:
+                if not runner._stopped:
+                    progress({"kind": "gone", "key": keys.key(step), "text": str(error)})
+
+        def ended(beside: Future[None]) -> None:
+            if beside.exception() is not None:
+                self.stop()
+
+        with other, ThreadPoolExecutor(1) as elsewhere:
+            try:
+                beside = elsewhere.submit(make, other, second)
+                beside.add_done_callback(ended)
+                make(self, first)
+                beside.result()
             except BaseException:
                 other.stop()  # the thread that hears it ends with it
                 raise
+            finally:
+                self._stopped = False
 
     def estimate(self, step: Step, progress: Progress = silent) -> float | None:
         """Return how many seconds a step would take on this host, None where its stage can't say.
@@ -150,10 +166,11 @@ class Runner:
         self._holding.clear()
 
     def stop(self) -> None:
-        """End for good what another thread has this runner make: there it is a `WorkerDied`."""
+        """End what another thread has this runner make: there it is a `WorkerDied`."""
         self._stopped = True  # first: a worker that starts now looks at it
-        if self._worker is not None:
-            _end(self._worker)
+        worker = self._worker
+        if worker is not None and worker.returncode is None:
+            _end(worker)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that loads torch beside us, with our threads."""

@@ -114,7 +114,7 @@ def _listen(orders: queue.Queue[dict[str, Any]]) -> None:
 def _told(error: BaseException) -> dict[str, str]:
     text = "".join(traceback.format_exception(error))
     if isinstance(error, MemoryError):
-        error = errors.SurroundingsError("not enough memory: close other programs")
+        error = errors.NoMemory("not enough memory: close other programs")
     kind, message = type(error).__name__, str(error)
     if not isinstance(error, EdgedistillError):
         kind, message = InternalError.__name__, f"{kind}: {message}"

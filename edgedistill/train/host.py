@@ -49,7 +49,10 @@ def host_dtype(memory: Path | None = None, *, probe: bool = True) -> str:
     if name not in known and not probe:
         return "bfloat16" if flags else "float32"
     if name not in known:
-        known[name] = "bfloat16" if _ratio() >= PAYS else "float32"
+        ratio = _ratio()
+        if ratio is None:  # no answer to remember
+            return "float32"
+        known[name] = "bfloat16" if ratio >= PAYS else "float32"
         _remember(memory, known)
     return known[name]
 
@@ -58,18 +61,18 @@ def sees(device: str) -> bool:
     """Say whether torch here can use a device: "cuda" or "mps"."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", SEES, device], capture_output=True, text=True, timeout=300
+            [sys.executable, "-P", "-c", SEES, device], capture_output=True, text=True, timeout=300
         )
     except (OSError, subprocess.SubprocessError):
         return False
     return done.stdout.strip() == "True"
 
 
-def _ratio() -> float:
-    """Return how many times faster than float32 a matrix product in bfloat16 is; 0 if none ran."""
+def _ratio() -> float | None:
+    """Return how many times as fast as in float32 a matrix product in bfloat16 is."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE],
+            [sys.executable, "-P", "-c", PROBE],
             capture_output=True,
             text=True,
             timeout=60,
@@ -77,7 +80,7 @@ def _ratio() -> float:
         )
         return float(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
-        return 0.0
+        return None
 
 
 def _processor() -> tuple[str, set[str] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from edgedistill import job, target
 from edgedistill.builder import contest
 from edgedistill.builder.shortlist import Entry, Shortlist, outrun, plan_key
-from edgedistill.records import Figures, Interval, Latency, Step
+from edgedistill.records import Figures, Interval, Latency, Source, Step
 
 
 def figures(p90, speedup, low, high, size=6.0):
@@ -70,3 +71,59 @@ def test_a_build_that_goes_on_has_the_shortlist_that_was_recorded():
     )  # fmt: skip
     recorded = json.loads(json.dumps(contest._recorded(made)))
     assert contest._known(recorded, [one, two]) == made
+
+
+def course(*, named, threads=2, left=100.0, there=()):
+    """As much of a build as pairing looks at."""
+    return SimpleNamespace(
+        job=SimpleNamespace(student=SimpleNamespace(named=lambda: named)),
+        facts=SimpleNamespace(host=SimpleNamespace(threads=threads)),
+        store=SimpleNamespace(find=lambda step: step if step in there else None),
+        left=lambda: left,
+    )
+
+
+def trained(name, **changes):
+    settings = {"threads": 1, "processes": 1, "device": "cpu", "name": name} | changes
+    step = Step("distill", settings, {"student.0": Source("model", "s" * 64, Path("s"), "s")})
+    return SimpleNamespace(name=name, training=step, unpruned=None, scheme="none")
+
+
+def entry_of(name):
+    row = trained(name)
+    return Entry(row.training, (row,), (trained(f"{name} control"),))
+
+
+@pytest.mark.parametrize(
+    ("named", "seconds", "known", "beside"),
+    [
+        ((), 10.0, {}, "one control"),
+        (("1", "2"), 10.0, {}, "two"),
+        (("1", "2"), 1000.0, {}, "one control"),  # the second does not fit the time limit
+        (("1", "2"), 1000.0, {"trained": ["one", "two"]}, "two"),
+        (("1", "2"), 10.0, {"trained": ["one"]}, "one control"),
+    ],
+)
+def test_who_trains_beside_a_student(monkeypatch, named, seconds, known, beside):
+    one, two = entry_of("one"), entry_of("two")
+    held = contest._Contest(course(named=named), Shortlist((one, two), {}, {}))
+    monkeypatch.setattr(contest, "_needs", lambda held, entry: seconds)
+    assert [row.name for row in contest._beside(held, one, known)] == [beside]
+    assert [row.name for row in contest._beside(held, two, known)] == ["two control"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "changes", "pairs"),
+    [(2, {}, 1), (1, {}, 0), (2, {"device": "cuda"}, 0), (2, {"processes": 2}, 0)],
+)
+def test_one_at_a_time_where_there_is_no_room_for_two(threads, changes, pairs):
+    mine, other = trained("student", **changes), trained("control", **changes)
+    assert len(contest._pairs(course(named=(), threads=threads), [mine], [other])) == pairs
+
+
+def test_what_goes_on_from_a_training_waits_for_it():
+    before, after = trained("base").training, trained("again").training
+    after = Step("distill", after.settings, {"student.0": before})
+    assert contest._can_begin(course(named=()), before)
+    assert not contest._can_begin(course(named=()), after)
+    assert contest._can_begin(course(named=(), there=[before]), after)

@@ -17,6 +17,7 @@ from edgedistill.errors import (
     InternalError,
     JobError,
     MissingPackage,
+    NoMemory,
     SurroundingsError,
     WorkerDied,
 )
@@ -164,7 +165,7 @@ def test_estimate_asks_the_stage_and_leaves_no_trace(store: Store, log: Path) ->
         ("package", MissingPackage, "pip install toys"),
         ("ours", InternalError, "ZeroDivisionError: a fault of ours"),
         ("full", SurroundingsError, "the disk is full"),
-        ("memory", SurroundingsError, "not enough memory"),
+        ("memory", NoMemory, "not enough memory"),
     ],
 )
 def test_errors_cross_as_what_they_are(store, monkeypatch, trouble, expected, words) -> None:
@@ -257,16 +258,41 @@ def test_where_one_of_two_is_there_the_other_is_made(store: Store, log: Path) ->
 
 
 @pytest.mark.parametrize("dies", [10, 20])
-def test_what_dies_beside_another_is_made_again_alone(store, log, monkeypatch, dies) -> None:
+@pytest.mark.parametrize("how", ["killed", "no memory"])
+def test_what_dies_beside_another_is_made_again_alone(store, log, monkeypatch, dies, how) -> None:
     first, second = two(store, ticks=3)
-    monkeypatch.setenv("TOY_TROUBLE", f"killed once {dies}")
+    monkeypatch.setenv("TOY_TROUBLE", f"{how} once {dies}")
+    told: list[dict] = []
     with runner(store) as host:
-        made = host.run_both(first, second)
+        made = host.run_both(first, second, lambda event: told.append(dict(event)))
+    (gone,) = (event for event in told if event["kind"] == "gone")
+    assert gone["key"] == keys.key(first if dies == 10 else second) and "memory" in gone["text"]
     assert [artifact.facts["total"] for artifact in made][1:] == [36, 66]
     assert f"start {dies} at 3" in log.read_text().splitlines()
 
 
-def test_an_error_of_either_ends_both(store: Store, log: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("fails", [10, 20])
+def test_an_error_of_either_ends_both(store: Store, log: Path, monkeypatch, fails) -> None:
+    (shared,) = chain(store, 1)
+    first, second = (
+        Step(
+            TOY, {"add": add, "ticks": 1 if add == fails else 2000, "rest_s": 0.05}, {"a.0": shared}
+        )
+        for add in (10, 20)
+    )
+    monkeypatch.setenv("TOY_TROUBLE", f"user in {fails}")
+    told: list[dict] = []
+    with runner(store) as host, pytest.raises(DataError, match="row 3 is empty"):
+        host.run_both(first, second, lambda event: told.append(dict(event)))
+    assert not [event for event in told if event["kind"] == "gone"]
+    long = second if fails == 10 else first
+    state = store.root / "work" / keys.key(long) / ".resume" / "state"
+    before = state.read_text() if state.exists() else ""
+    time.sleep(0.3)
+    assert (state.read_text() if state.exists() else "") == before, "it went on"
+
+
+def test_an_interrupt_ends_both(store: Store, log: Path, monkeypatch) -> None:
     first, second = two(store, ticks=1000, rest_s=0.05)
     begun: set[str] = set()
     pids: list[int] = []

@@ -79,6 +79,13 @@ def trouble(kind, out, settings):
         if not once.exists():
             once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == f"user in {settings.add}":
+        raise DataError("row 3 is empty")
+    elif kind == f"no memory once {settings.add}":
+        once = out / ".resume" / "tried"
+        if not once.exists():
+            once.touch()
+            raise MemoryError
     elif kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "memory":
