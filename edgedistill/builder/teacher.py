@@ -29,7 +29,7 @@ def hold_teacher(course: Course) -> None:
         _hold(course, teacher, noun + (f" '{teacher.name}'" if len(plan.teachers) > 1 else ""))
     course.run(
         *(teacher.validation for teacher in plan.teachers),
-        *(row.validation for row in plan.candidates if row.untrained is None),
+        *(row.validation for row in plan.candidates if row.training is None),
         plan.baseline.own.get("own_validation"),
     )
 

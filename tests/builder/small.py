@@ -26,7 +26,6 @@ SETTINGS = {
     "run.threads": 1,
     "run.emulate": "never",  # some ten seconds a processor
     "run.objective": "size",  # on models this small latencies differ by noise alone
-    "quantize.aware": "never",  # what int8 costs them differs from host to host
 }
 TARGET = """
 name = "roomy"

@@ -60,7 +60,6 @@ def test_where_int8_costs_too_much_the_student_is_distilled_on(tmp_path):
     names["settings"] |= {
         "quantize.schemes": "dynamic_int8",
         "quantize.recover": 0,
-        "quantize.aware": "auto",
         "quantize.aware_share": 10,
         "distill.rate": 1e-2,
         "distill.steps": 60,

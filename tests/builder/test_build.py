@@ -78,6 +78,13 @@ def test_the_second_build_runs_no_stage_and_gives_the_same_bytes(built):
     assert small.payload(Path(names["out"])) == before
 
 
+def test_what_is_needed_only_where_int8_costs_too_much_is_not_trained(built):
+    _, record, done = built
+    assert done.stderr.count("distill ") == 2, "the student, and its control"
+    assert "simulated" not in done.stderr
+    assert not [row["name"] for row in record["rows"] if "aware" in row["name"]]
+
+
 def test_verbosely_each_step_that_is_there_is_told_once(built):
     names, record, _ = built
     told = small.run(small.command(names, "build", "-v")).stderr.splitlines()
@@ -88,7 +95,8 @@ def test_verbosely_each_step_that_is_there_is_told_once(built):
 
 def test_plan_runs_nothing_and_knows_what_is_there(built):
     names, record, _ = built
-    done = small.run(small.command(names, "plan", "--json"))
+    lean = small.command(names, "plan", "--json", "--set", "quantize.aware=never")
+    done = small.run(lean)
     planned = json.loads(done.stdout)
     missing = {step["stage"] for step in planned["steps"] if not step["cached"]}
     assert missing <= {"evaluate"}, "of the control in float, which int8 was chosen over"
@@ -98,14 +106,6 @@ def test_plan_runs_nothing_and_knows_what_is_there(built):
     job.write_text(done.stdout)
     again = small.run([*small.command({}, "plan", "--json"), str(job)])
     assert json.loads(again.stdout)["steps"] == planned["steps"], again.stderr
-
-
-def test_what_only_some_models_need_is_planned_as_such(built):
-    names, _, _ = built
-    auto = names["settings"] | {"quantize.aware": "auto"}
-    done = small.run(small.command(names | {"settings": auto}, "plan"))
-    spare = [line for line in done.stdout.splitlines() if "if needed" in line]
-    assert spare and all(line.startswith("distill") and "aware" in line for line in spare)
 
 
 def test_the_bundle_answers_by_command_and_by_python(built):

@@ -52,6 +52,8 @@ def test_the_layers_are_chosen_by_a_trial_and_both_twins_start_alike(tmp_path):
     assert "starts from" in done.stderr
     again = small.run(small.command(small_names(tmp_path), "plan"))
     assert "choose" in again.stdout and "to do" not in again.stdout
+    spare = [line for line in again.stdout.splitlines() if "if needed" in line]
+    assert spare and all(line.startswith("distill") and "aware" in line for line in spare)
 
 
 def small_names(folder):
