@@ -131,6 +131,7 @@ def _measure(subjects: Sequence[Subject], run: _Run) -> Measured:
                 share_s = run.effort.seconds * (len(group) + 1) / slots
                 busy.watch([yard.probe, *(lane.probe for lane in [baseline, *lanes])])
                 most = run.effort.enough / len(groups)  # of the baseline: it is in every group
+                _keep_up(baseline, lanes, effort=run.effort, most=most, share_s=share_s)
                 _rounds(yard, baseline, lanes, run=run, most=most, share_s=share_s, about=about)
                 busy.rest()
                 for lane in lanes:
@@ -189,6 +190,25 @@ def _lanes(subjects: Sequence[Subject]) -> Iterator[list[Lane]]:
             lanes.append(Lane(subject, Local()))
             stack.callback(lanes[-1].probe.close)
         yield lanes
+
+
+def _keep_up(
+    baseline: Lane, lanes: Sequence[Lane], *, effort: Effort, most: float, share_s: float
+) -> None:
+    """Give the baseline larger blocks where it alone would need more rounds, and the time is there.
+
+    It is the slowest of most runs, so that its share of the budget makes the smallest blocks; what
+    the others leave of theirs is its own.
+    """
+    live = [lane for lane in lanes if lane.failed is None]
+    if baseline.slow or not live or any(lane.slow for lane in live):
+        return
+    rounds = max(effort.rounds, *(math.ceil(effort.enough / lane.count) for lane in live))
+    count = min(baseline.rows, math.ceil(most / rounds))
+    blocks = [(baseline, count), *((lane, lane.count) for lane in live)]
+    round_ms = sum(lane.usual_ms * (lane.drop + runs) for lane, runs in blocks)
+    if rounds * round_ms <= 1000 * share_s:
+        baseline.count = max(baseline.count, count)
 
 
 def _rounds(

@@ -218,6 +218,30 @@ def test_the_runs_of_the_baseline_count_over_all_groups(subject, monkeypatch):
     assert runs == {"teacher": 60, "one": 60, "two": 60}
 
 
+@pytest.mark.parametrize(
+    ("usual_ms", "share_s", "count"),
+    [
+        (6.0, 9.0, 24),  # 500 runs in the 21 rounds that the others take
+        (6.0, 5.0, 14),  # no time for that
+        (1.0, 9.0, 48),  # as many as it had
+    ],
+)
+def test_the_slowest_row_keeps_up_where_the_others_leave_time(usual_ms, share_s, count):
+    def lane(pace):
+        made = Lane(subject=None, probe=None, rows=48, usual_ms=pace)
+        made.settle(2.1, Effort())
+        return made
+
+    baseline, others = lane(usual_ms), [lane(1.0), lane(1.2)]
+    assert [each.count for each in others] == [48, 48]
+    told = {"effort": Effort(), "most": 500, "share_s": share_s}
+    session._keep_up(baseline, others, **told)
+    assert baseline.count == count
+    baseline.slow = True
+    session._keep_up(baseline, others, **told | {"share_s": 1e3})
+    assert baseline.count == count
+
+
 def test_a_brief_look_gives_figures_and_never_raises(subject, tmp_path):
     figures = brief(subject("only", products={"fp32": 1e6}), PHONE)
     assert figures.latency.p90 > 0 and figures.device.latency_p90_ms > 0 and figures.size_mb > 0
