@@ -21,7 +21,9 @@ import numpy as np
 import torch
 
 from edgedistill import plugins
+from edgedistill.progress import silent
 from edgedistill.settings import coerce
+from edgedistill.stages import _lesson
 from edgedistill.train import loop
 
 SIDE = 2048  # of the matrices
@@ -60,11 +62,11 @@ class Gate:
 
 def main(told: dict[str, Any]) -> None:
     """Train on command; `told` holds what a step `distill` has: its inputs and settings."""
-    stage: Any = plugins.find("stages", "distill")
-    settings = coerce(stage.Settings, told["settings"], "distill")
+    settings = coerce(plugins.find("stages", "distill").Settings, told["settings"], "distill")
     inputs = {name: Path(path) for name, path in told["inputs"].items()}
     with tempfile.TemporaryDirectory() as folder:
-        model, work = stage._work(inputs, settings, Path(folder) / ".resume", lambda event: None)
+        model = _lesson.student(inputs, settings)
+        work = _lesson.work(inputs, settings, Path(folder) / ".resume", silent)
         loop.fit(model, dataclasses.replace(work, teacher=Gate(work.teacher, model, work)))
 
 
