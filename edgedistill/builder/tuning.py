@@ -64,7 +64,7 @@ def settle(course: Course, row: Candidate, measured: Measured) -> tuple[Tuned, M
     picked = told if told in found else pick(found, course.target.limits.get("memory_mb"))
     course.store.decide(key, {**known, "session": picked})
     if picked:
-        course.note(f"{row.name} ships with {picked}: {_why(found[''], found[picked])}")
+        course.note(f"{row.name} runs best with {picked}: {_why(found[''], found[picked])}")
     beside = {_named(row.name, variant) for variant in VARIANTS if variant}
     left = {name: one for name, one in measured.figures.items() if name not in beside}
     left[row.name] = found[picked]
