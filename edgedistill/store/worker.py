@@ -13,6 +13,7 @@ What stages print goes to stderr.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import queue
@@ -86,6 +87,8 @@ def _mouth() -> Say:
     sys.stdout.flush()
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a process that is killed flushes nothing
+        sys.stdout.reconfigure(line_buffering=True)
     lock = threading.Lock()
 
     def say(message: Mapping[str, Any]) -> None:
