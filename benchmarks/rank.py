@@ -39,8 +39,8 @@ COLUMNS = ("student", "recipe", "varied", "seed", "role", "validation", "from T"
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--model", required=True)
-@click.option("--data", required=True)
+@click.option("--model", help="default, without --data: the network and digits that ship")
+@click.option("--data")
 @click.option("--target", default="phone")
 @click.option("--student", multiple=True, default=("2",))
 @click.option("--recipe", multiple=True, default=("logits",))
@@ -53,6 +53,8 @@ def main(**told: Any) -> None:
     """Train and score every combination, two at a time where there are threads for both."""
     asked = (told[name] for name in ("student", "recipe", "vary", "seed"))
     tried = [each for one in itertools.product(*asked) for each in _combination(told, *one)]
+    if not tried:
+        raise click.ClickException("no student has a quantized row: leave quantize.schemes out")
     if not told["as_json"]:
         print(_line(COLUMNS))
     left = list({keys.key(each.training): each.training for each in tried}.values())
@@ -83,8 +85,7 @@ def _combination(
 ) -> Iterator[Tried]:
     """Plan one combination, and its control."""
     settings = [
-        ("model.path", told["model"]),
-        ("data.path", told["data"]),
+        *((f"{name}.path", told[name]) for name in ("model", "data") if told[name]),
         ("student.shapes", student),
         ("distill.recipe", recipe),
         ("run.seed", seed),

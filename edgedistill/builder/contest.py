@@ -146,7 +146,7 @@ def _trained(
         left = told(max(0.0, course.left()))
         _skip(held, entry, f"needs about {told(need)} with its control; {left} left")
         return False
-    for mine, other in _pairs(course, entry.rows, _beside(held, entry, known)):
+    for mine, other in _beside(held, entry, known):
         if course.store.find(mine) is None and _can_begin(course, other):
             course.run_both(mine, other)
     for row in entry.rows:
@@ -155,19 +155,20 @@ def _trained(
     return True
 
 
-def _beside(held: _Contest, entry: Entry, known: Mapping[str, Any]) -> tuple[Candidate, ...]:
-    """Return the rows that train beside a student's: its control's, in most builds asked for.
+def _beside(held: _Contest, entry: Entry, known: Mapping[str, Any]) -> list[Pair]:
+    """Pair a student's trainings with its control's, in most builds asked for.
 
-    Where several students are named, the next one's, if it will be trained at all.
+    Where several students are named, with the next one's, if it will be trained at all.
     """
+    pairs = _pairs(held.course, entry.rows, entry.controls)
     following = _following(held, entry)
-    if following is None:
-        return entry.controls
+    if not pairs or following is None:
+        return pairs
     if "trained" in known:
         fits = following.name in known["trained"]
     else:
         fits = _needs(held, following) <= held.course.left()
-    return following.rows if fits else entry.controls
+    return _pairs(held.course, entry.rows, following.rows) if fits else pairs
 
 
 def _following(held: _Contest, entry: Entry) -> Entry | None:

@@ -126,7 +126,7 @@ class Runner:
 
         def ended(beside: Future[None]) -> None:
             if beside.exception() is not None:
-                self.stop()
+                self._stop()
 
         with other, ThreadPoolExecutor(1) as elsewhere:
             try:
@@ -135,7 +135,7 @@ class Runner:
                 make(self, first)
                 beside.result()
             except BaseException:
-                other.stop()  # the thread that hears it ends with it
+                other._stop()  # the thread that hears it ends with it
                 raise
             finally:
                 self._stopped = False
@@ -164,13 +164,6 @@ class Runner:
                 worker.stdout.close()  # type: ignore[union-attr]
         self._held.close()
         self._holding.clear()
-
-    def stop(self) -> None:
-        """End what another thread has this runner make: there it is a `WorkerDied`."""
-        self._stopped = True  # first: a worker that starts now looks at it
-        worker = self._worker
-        if worker is not None and worker.returncode is None:
-            _end(worker)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that loads torch beside us, with our threads."""
@@ -240,6 +233,13 @@ class Runner:
             _kill(worker)
             raise
         raise _error(message["error"])
+
+    def _stop(self) -> None:
+        """End what another thread has this runner make: there it is a `WorkerDied`."""
+        self._stopped = True  # first: a worker that starts now looks at it
+        worker = self._worker
+        if worker is not None and worker.returncode is None:
+            _end(worker)
 
     def _start(self) -> subprocess.Popen[str]:
         environment = self.environment()

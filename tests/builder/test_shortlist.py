@@ -108,8 +108,19 @@ def test_who_trains_beside_a_student(monkeypatch, named, seconds, known, beside)
     one, two = entry_of("one"), entry_of("two")
     held = contest._Contest(course(named=named), Shortlist((one, two), {}, {}))
     monkeypatch.setattr(contest, "_needs", lambda held, entry: seconds)
-    assert [row.name for row in contest._beside(held, one, known)] == [beside]
-    assert [row.name for row in contest._beside(held, two, known)] == ["two control"]
+    assert names(contest._beside(held, one, known)) == [("one", beside)]
+    assert names(contest._beside(held, two, known)) == [("two", "two control")]
+
+
+def names(pairs):
+    return [tuple(step.settings["name"] for step in pair) for pair in pairs]
+
+
+def test_on_one_thread_nothing_is_estimated_for_a_pair(monkeypatch):
+    one, two = entry_of("one"), entry_of("two")
+    held = contest._Contest(course(named=("1", "2"), threads=1), Shortlist((one, two), {}, {}))
+    monkeypatch.setattr(contest, "_needs", lambda *_: pytest.fail("estimated"))
+    assert contest._beside(held, one, {}) == []
 
 
 @pytest.mark.parametrize(

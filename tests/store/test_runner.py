@@ -286,6 +286,7 @@ def test_an_error_of_either_ends_both(store: Store, log: Path, monkeypatch, fail
         host.run_both(first, second, lambda event: told.append(dict(event)))
     assert not [event for event in told if event["kind"] == "gone"]
     long = second if fails == 10 else first
+    assert store.find(long) is None, "the error was told when the other had ended"
     state = store.root / "work" / keys.key(long) / ".resume" / "state"
     before = state.read_text() if state.exists() else ""
     time.sleep(0.3)
