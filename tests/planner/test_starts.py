@@ -1,0 +1,46 @@
+"""Plans: which layers of the teacher a student starts from."""
+
+import pytest
+from planning import plan, row_of, steps_named
+
+
+def test_a_long_training_is_preceded_by_a_choice_of_layers():
+    made = plan(student="2", settings={"distill.steps": 5000})
+    row, control = row_of(made, "student 2x32 int8"), row_of(made, "control 2x32 int8")
+    chosen = row.training.inputs["student.0"]
+    assert chosen.stage == "choose" and control.training.inputs["student.0"] is chosen
+    names = ["0, 1 (first)", "0, 3 (uniform)", "0, 5 (ends)", "4, 5 (last)"]
+    assert chosen.settings["names"] == names
+    tried = [chosen.inputs[f"student.{index}"].settings["layers"] for index in range(4)]
+    assert tried == [[0, 1], [0, 3], [0, 5], [4, 5]]
+    for name in ("rate", "batch", "temperature", "encoder", "family"):
+        assert chosen.settings[name] == row.training.settings[name]
+    assert chosen.inputs["labels.0"] is row.training.inputs["labels.0"]
+    # what is measured before the hour is the family's own start, and needs no trial
+    untrained = row.untrained.inputs["graph.0"].inputs["model.0"]
+    assert untrained is chosen.inputs["student.0"] and untrained.stage == "initialize"
+
+
+@pytest.mark.parametrize(
+    ("student", "settings"),
+    [
+        ("2", {"distill.steps": 4799}),  # the trials would take more than a tenth
+        ("2", {"student.choose": False}),
+        ("2", {"initialize.layers": "0,3"}),
+        ("2", {"student.init": "random"}),
+        ("2", {"distill.alpha": 0}),  # nothing of the teacher to learn
+        ("6", {}),
+        ("same", {}),
+        ("static16", {}),
+    ],
+)
+def test_no_choice_where_it_can_not_pay_or_was_made(student, settings):
+    made = plan(student=student, settings={"distill.steps": 5000, **settings})
+    assert not steps_named(made, "choose")
+
+
+def test_a_shorter_trial_pays_sooner():
+    made = plan(student="1", settings={"distill.steps": 800, "choose.steps": 40})
+    (chosen,) = steps_named(made, "choose")
+    assert chosen.settings["names"] == ["0 (first)", "5 (last)"]
+    assert chosen.settings["steps"] == 40
