@@ -19,7 +19,9 @@ class Family(Protocol):
     It may also offer `RATE` (learning rates, see `train.pace.rate`), `TRAINING` (settings of
     distill over the recipe's), and, where its students can start from models of other families,
     those in `STARTS_FROM`, with `reads(text)`: whether a student's text is one of its own. And
-    `starts(shape, teacher)`: the sets of layers, by name, that are worth a trial as a start.
+    `starts(shape, teacher)`: the sets of layers, by name, that are worth a trial as a start. And
+    `only_logits(model, answer)`: a context in which a model computes no more than its logits take,
+    told by `answer()`, those of a few rows; what losses read inside it may be wrong there.
 
     One whose models can be pruned has, all together: `PRUNES`, the kinds of units that can go, the
     usual one first; `pruned(shape, wish, config)`, the shape that is left, where `wish` says by

@@ -7,12 +7,13 @@ were pruned, {"head_size"} too, which is else the hidden size over the heads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from edgedistill.errors import ModelError
-from edgedistill.families import _projection, _pruning, _stack, _width
+from edgedistill.families import _first_token, _projection, _pruning, _stack, _width
 from edgedistill.records import Shape
 
 PACKAGES = ("torch", "transformers", "optimum")
@@ -266,6 +267,19 @@ def fold(model: Any, kept: Sequence[int]) -> None:
         # the padding's id stays as it is: some types count positions from it
         if key.endswith("_token_id") and key != "pad_token_id" and isinstance(value, int):
             setattr(config, key, new.get(value))
+
+
+@contextmanager
+def only_logits(model: Any, answer: Callable[[], Any]) -> Iterator[None]:
+    """Compute the last layer for the first token alone, where `answer` reads no other row of it."""
+    last = model.config.num_hidden_layers - 1
+    names = ("hidden", "query", "key", "value")
+    layer, query, *read = (model.get_submodule(locate(f"{each}.{last}", model)) for each in names)
+    if not _first_token.alone(model, layer, answer):
+        yield
+        return
+    with _first_token.narrowed(layer, query, read):
+        yield
 
 
 # ---------------------------------------------------------------- pruning

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def fit(model: Any, work: Work) -> Fitted:
     restore = None
     if "input_ids" in work.examples.names:
         restore = compact(model, _pieces(work))
-    with simulated(model, work.training.int8_largest):
+    with _computing(model, work):
         fitted = _fit(model, work)
     if restore:
         restore()
@@ -128,7 +129,7 @@ def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
     training = work.training
     order = batches.order(work.examples.lengths, training.batch, seed=training.seed, epoch=0)
     spent = []
-    with simulated(model, training.int8_largest):
+    with _computing(model, work):
         for index in range(tries + 2):
             run.step = training.steps * (3 if index % 2 else 1) // 4
             batch = order[index * len(order) // (tries + 2)]
@@ -144,6 +145,24 @@ def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
     both = 2 if training.average == "ema" else 1
     step = np.mean([np.median(spent[2::2]), np.median(spent[3::2])])
     return float(step) * training.steps + validation * rounds * both
+
+
+@contextmanager
+def _computing(model: Any, work: Work) -> Iterator[None]:
+    """Compute as the settings say, and no more of the model than the losses read."""
+    brief = getattr(work.family, "only_logits", None)
+    inside = set(objective.needs(work.terms)) - {"logits"}
+    device = next(model.parameters()).device.type
+
+    def answer() -> Any:
+        few = work.encoder.batch(work.examples.rows(_ends(work.examples)))
+        return work.task.forward(model, batches.tensors(few, device)).logits
+
+    with (
+        simulated(model, work.training.int8_largest),
+        brief(model, answer) if brief and not inside else nullcontext(),
+    ):
+        yield
 
 
 # ---------------------------------------------------------------- one step
@@ -282,6 +301,11 @@ def _pieces(work: Work) -> np.ndarray:
     """Return every piece number that a batch can hold, padding included."""
     both = [work.examples.used("input_ids"), work.validation.used("input_ids")]
     for examples in (work.examples, work.validation):
-        ends = [int(np.argmin(examples.lengths)), int(np.argmax(examples.lengths))]
-        both.append(np.unique(work.encoder.batch(examples.rows(ends))["input_ids"]))
+        few = work.encoder.batch(examples.rows(_ends(examples)))
+        both.append(np.unique(few["input_ids"]))
     return np.unique(np.concatenate(both))
+
+
+def _ends(examples: batches.Examples) -> list[int]:
+    """Return the shortest row and the longest: together they are padded."""
+    return [int(np.argmin(examples.lengths)), int(np.argmax(examples.lengths))]

@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def work(place, resume, *, progress=lambda event: None, losses=None, **told):
+def work(place, resume, *, progress=lambda event: None, losses=None, family=None, **told):
     task = plugins.find("tasks", "text-classification")
     settings = {"steps": 24, "batch": 16, "rate": 5e-3, "evaluate_every": 8, **told}
     folder = place / "model"
@@ -41,6 +41,7 @@ def work(place, resume, *, progress=lambda event: None, losses=None, **told):
         or objective.terms({"hard_labels": {}}, alpha=0.0, temperature=1, student={}, teacher={}),
         training=pace.Training(**settings),
         resume=resume,
+        family=family,
         progress=progress,
     )
 
@@ -230,3 +231,35 @@ def test_the_time_of_a_run_is_estimated(place, tmp_path):
     )
     assert 0 < few < many
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("read", ["logits", "hidden.1"])
+def test_no_more_of_the_model_is_computed_than_losses_read(place, tmp_path, read):
+    """A family says how; what is learned is the same, and a loss inside gets the whole layer."""
+
+    class Reading:
+        READS_TEACHER = False
+
+        @staticmethod
+        def loss(student, teacher, batch, settings, learned):
+            return student[read].square().mean()
+
+    rows = []
+
+    def trained(family):
+        one = weights.load(
+            place / "model", plugins.find("tasks", "text-classification"), dropout=0.0
+        )
+        feed_forward = one.bert.encoder.layer[1].output.dense
+        feed_forward.register_forward_hook(lambda module, given, output: rows.append(given[0]))
+        losses = (objective.Term("reading", Reading, None, 1.0, 1.0, {read: read}, None),)
+        loop.fit(one, work(place, tmp_path / str(family), losses=losses, family=family, steps=5))
+        return dict(one.named_parameters())
+
+    found = [trained(plugins.find("families", "encoder"))]
+    narrow = [each.shape[1] for each in rows if len(each) > 2]  # the trial at the start takes two
+    assert (set(narrow) == {1}) == (read == "logits")
+    if read == "logits":
+        found.append(trained(None))
+        for name, tensor in found[0].items():
+            assert torch.allclose(found[1][name], tensor, atol=2e-5), name
