@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tiny
@@ -101,3 +103,24 @@ def test_the_layer_is_whole_again_after_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt), encoder.only_logits(model, answer):
         raise KeyboardInterrupt
     assert multiplied(model, answer) == whole
+
+
+def test_what_reads_the_last_layer_otherwise_or_not_at_all_gets_it_whole(tmp_path):
+    """A task's own code may pool by the mean, or read a layer below."""
+    model, answer = opened(tmp_path, "bert")
+    layers = model.bert.encoder.layer
+
+    def of(layer, pool):
+        caught = []
+        hook = layer.register_forward_hook(lambda module, given, output: caught.append(output))
+        answer()
+        hook.remove()
+        return model.classifier(pool(caught[-1]))
+
+    mean = partial(of, layers[3], lambda rows: rows.mean(1))
+    below = partial(of, layers[2], lambda rows: rows[:, 0])
+    for read in (mean, below):
+        whole = read().detach()
+        with encoder.only_logits(model, read):
+            assert torch.equal(read(), whole)
+            assert 1 not in multiplied(model, answer).values()
