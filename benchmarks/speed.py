@@ -5,7 +5,8 @@
 The same teacher, student, rows and batch on both sides (peers/plain_loop.py, peers/our_loop.py), a
 process each; they are told in turn to train a block of steps, so that only one runs at a time. The
 labels are made first, in the store; their time counts in the whole run and is told apart. FLOPs are
-counted from shapes, of real tokens alone: 6 a weight of a matrix and token, forward and backward,
+counted from shapes, of real tokens and of what an answer takes (of the last layer every token's
+key and value, and the rest for the first): 6 a weight of a matrix and token, forward and backward,
 and 12 a layer, width and pair of tokens for attention. Ends with one line of JSON.
 """
 
@@ -164,11 +165,14 @@ def _print(
 
 def _flops(shape: Mapping[str, int], lengths: np.ndarray, labels: int) -> float:
     """Return the mean FLOPs of training on a row, forward and backward."""
-    layers, hidden = shape["layers"], shape["hidden"]
-    weights = layers * (4 * hidden**2 + 2 * hidden * shape["feed_forward"])
-    head = hidden**2 + hidden * labels  # once a row
-    pairs = 12 * layers * hidden * (lengths**2).mean()
-    return float(6 * weights * lengths.mean() + pairs + 6 * head)
+    hidden = shape["hidden"]
+    layer = 4 * hidden**2 + 2 * hidden * shape["feed_forward"]
+    read = 2 * hidden**2  # keys and values
+    below = shape["layers"] - 1
+    weights = (below * layer + read) * lengths.mean() + layer - read
+    head = hidden**2 + hidden * labels
+    pairs = hidden * (below * (lengths**2).mean() + lengths.mean())
+    return float(6 * (weights + head) + 12 * pairs)
 
 
 def _folder(store: Any, thing: Step | Source) -> Path:
