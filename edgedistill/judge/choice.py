@@ -81,7 +81,7 @@ def choose(
     for name, stands in fits.items():
         parent = by_name.get(stands.row.parent or "")
         loses = _does_not_pay(stands.row, parent, limits, max_drop)
-        idle = _prunes_in_vain(stands.row, by_name.get(stands.row.unpruned or ""), limits)
+        idle = _prunes_in_vain(stands.row, _before(stands.row, by_name, fits), limits)
         if idle or loses:
             vain = ("dropped", f"pruning not kept: {idle}")
             states[name] = vain if idle else ("measured", f"not kept: {loses}")
@@ -92,6 +92,10 @@ def choose(
     # its parent may be no candidate: what fits is then better than nothing
     pool = pool or fits
     best, reason = _best(list(pool.values()), objective)
+    parent = by_name.get(best.parent or "")
+    if objective == "latency" and parent and parent.name in fits and _faster(parent, best):
+        there = f"{_p90(best.figures):.3g} against {_p90(parent.figures):.3g} ms"
+        reason = f"smaller than {parent.name}, and as fast within the noise of the run ({there})"
     for name in standings.keys() - fits.keys():
         if by_name[name].unpruned:
             why = "; ".join(standings[name].misses)
@@ -216,14 +220,47 @@ def _prunes_in_vain(
     )
 
 
+def _before(
+    row: Contender, by_name: Mapping[str, Contender], fits: Mapping[str, _Standing]
+) -> Contender | None:
+    """Return what a pruned row has to be faster than: the same before it was pruned.
+
+    What is quantized has to be faster than any row of that student that fits, by whatever scheme:
+    one of them would ship in its place.
+    """
+    before = by_name.get(row.unpruned or "")
+    if before is None or row.parent is None:
+        return before
+    kin = [stands.row for stands in fits.values() if _root(stands.row) == _root(before)]
+    kin = [each for each in kin if each.unpruned is None]
+    return min(kin, key=lambda each: _p90(each.figures), default=before)
+
+
+def _root(row: Contender) -> str:
+    """Return the name of the float row that a row is, or was quantized from."""
+    return row.parent or row.name
+
+
+def _faster(one: Contender, other: Contender) -> bool:
+    return _p90(one.figures) < _p90(other.figures)
+
+
 def _slower(mine: Figures, theirs: Figures) -> bool:
-    """Say whether one is slower beyond the run's noise: by over 5 %, both intervals apart."""
+    """Say whether one is slower beyond the run's noise: by over 5 %, both intervals apart.
+
+    Where the ratios to the baseline, taken round by round and so steadier, say 5 % as well, the
+    p90's own intervals need not.
+    """
+    if not _p90(mine) > TIE * _p90(theirs):
+        return False
     low, high = _noise(mine)[0], _noise(theirs)[1]
     apart = math.isfinite(low) and low > high
-    if mine.speedup and theirs.speedup:  # round by round over the same baseline: steadier
+    if mine.speedup and theirs.speedup:
         fast, slow = mine.speedup.high, theirs.speedup.low
-        apart = apart and not (fast is not None and slow is not None and fast >= slow)
-    return apart and _p90(mine) > TIE * _p90(theirs)
+        if fast is not None and slow is not None:
+            apart = apart and fast < slow
+            return apart or TIE * fast < slow
+    return apart
 
 
 def _noise(figures: Figures) -> tuple[float, float]:

@@ -4,7 +4,8 @@ One convention for all: sum over classes (or over the keys of an attention), mea
 tokens, times T² where there is a temperature; of hidden features the mean, so that a width does not
 weigh. Padding never counts. Weights and schedules are the recipe's. A loss that reads the teacher
 names what it needs of it; `logits` come from the store, everything else from a live teacher. One
-that reads logits alone leaves out `needs`, one that learns nothing leaves out `build`.
+that reads logits alone leaves out `needs`, one that learns nothing leaves out `build`. A setting
+`temperature` is the recipe's, unless a job names it or the loss has `OWN_TEMPERATURE = True`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Attention maps: each layer looks where a teacher's layer looks (TinyBERT, Jiao et al., 2020).
 
 TinyBERT compares scores before the softmax; what modules give, and what is compared here, are the
-probabilities after it. Where the numbers of heads differ, the means over the heads are compared.
+probabilities after it (a student whose attention is read trains without dropout there). Where the
+numbers of heads differ, the means over the heads are compared.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ def loss(
 
     Queries, keys and values (rows, tokens, width).
     """
+    import torch
     from torch.nn.functional import kl_div
 
     found = []
@@ -64,7 +65,8 @@ def loss(
         theirs = teacher[name]
         heads = _heads(settings.heads, ours.shape[-1], theirs.shape[-1])
         valid = _layers.tokens(batch, ours)
-        mine, its = (_related(one, heads, valid) for one in (ours, theirs))
+        with torch.autocast(ours.device.type, enabled=False):  # too coarse for what differs
+            mine, its = (_related(one, heads, valid) for one in (ours, theirs))
         each = kl_div(mine, its, reduction="none", log_target=True)
         each = each.where(valid[:, None, None, :], 0.0).sum(dim=-1).mean(dim=1)
         found.append(_layers.mean_over(each, valid))
@@ -77,7 +79,7 @@ def _related(states: Any, heads: int, valid: Any) -> Any:
     parts = states.float().view(rows, length, heads, width // heads).transpose(1, 2)
     scores = parts @ parts.transpose(-1, -2) / (width // heads) ** 0.5
     lowest = -1e9  # not minus infinity: nothing times infinity is not a number
-    return scores.float().masked_fill(~valid[:, None, None, :], lowest).log_softmax(dim=-1)
+    return scores.masked_fill(~valid[:, None, None, :], lowest).log_softmax(dim=-1)
 
 
 def _heads(told: int, ours: int, theirs: int) -> int:

@@ -12,6 +12,11 @@ from edgedistill.records import Step
 
 SHARE = 10  # the trials of all starts together take at most a tenth of the training's steps
 
+ALIKE = (
+    "rate", "batch", "embedding_rate", "weight_decay", "clip", "dropout", "temperature", "device",
+    "dtype",
+)  # fmt: skip
+
 
 def best(steps: Steps, student: Student, start: Step, training: Step) -> Step:
     """Return the step that chooses between starts by a short trial of each; else `start` itself.
@@ -36,8 +41,7 @@ def best(steps: Steps, student: Student, start: Step, training: Step) -> Step:
         else initial(steps, student, layers)
         for index, layers in enumerate(found.values())
     }
-    alike = ("rate", "batch", "embedding_rate", "weight_decay", "clip", "dropout", "temperature")
-    values = {name: training.settings[name] for name in alike}
+    values = {name: training.settings[name] for name in ALIKE}
     return steps.step(
         "choose",
         {
@@ -45,6 +49,7 @@ def best(steps: Steps, student: Student, start: Step, training: Step) -> Step:
             **{name: each for name, each in training.inputs.items() if _is_read(name)},
         },
         **values,
+        processes=1,  # it is short, and the others of a group follow trainings alone
         family=student.reader.family,
         encoder=student.reader.encoder,
         names=tuple(f"{', '.join(map(str, layers))} ({name})" for name, layers in found.items()),

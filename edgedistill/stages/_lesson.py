@@ -135,4 +135,4 @@ def train_score(model: Any, work: Work) -> float | None:
 
     if not (work.examples.truth >= 0).any():
         return None
-    return loop.score(model, work.examples, work, most=GAP_ROWS)
+    return loop.score(model, work.examples.few(GAP_ROWS), work)

@@ -118,7 +118,7 @@ def _work(
         task=task,
         encoder=task.open_encoder(folder, settings.encoder),
         examples=examples,
-        validation=_Some(Examples(indexed(inputs, "validation")), settings.rows),  # type: ignore[arg-type]
+        validation=Examples(indexed(inputs, "validation")).few(settings.rows),
         terms=objective.terms(
             {LOSS: {"weight": 1.0}},
             alpha=1.0,
@@ -133,26 +133,3 @@ def _work(
         progress=progress,
     )
     return model, work
-
-
-class _Some:
-    """At most some rows of `Examples`, evenly spread: files are often sorted by their labels."""
-
-    def __init__(self, examples: Any, most: int) -> None:
-        import numpy as np
-
-        count = min(most, len(examples))
-        self._examples = examples
-        self._which = np.arange(count) * len(examples) // count
-        self.lengths = examples.lengths[self._which]
-        self.truth = examples.truth[self._which]
-        self.names = examples.names
-
-    def __len__(self) -> int:
-        return len(self._which)
-
-    def rows(self, indices: Any) -> Any:
-        return self._examples.rows(self._which[indices])
-
-    def used(self, name: str) -> Any:
-        return self._examples.used(name)

@@ -49,7 +49,7 @@ def run(
 
     model, work = _work(inputs, settings, out / ".resume", progress)
     fitted = loop.fit(model, work)
-    gap = loop.score(model, work.examples, work, most=GAP_ROWS)
+    gap = loop.score(model, work.examples.few(GAP_ROWS), work)
     weights.save(model, out, beside=inputs["model.0"], labels=settings.labels)
     return {
         **fitted.facts(),

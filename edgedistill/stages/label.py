@@ -46,10 +46,11 @@ def run(
 ) -> Mapping[str, Any]:
     """Write "logits" (float16, labels) for every row, the weighted mean of the teachers'.
 
-    float16 holds raw logits up to 65,504 to a part in 2,000; raw, because probabilities would
-    freeze the temperature. Each teacher reads the rows in its own encoding (`rows.1` is that of
-    `teacher.1`; all read `rows.0` where it is alone), and its outputs are brought into our order by
-    its labels.json. Facts: rows, teachers, and where rows have a truth the score of the mean.
+    float16 holds raw logits up to 65,504 to a part in 2,000 (what is computed in bfloat16 is good
+    to one in 256); raw, because probabilities would freeze the temperature. Each teacher reads the
+    rows in its own encoding (`rows.1` is that of `teacher.1`; all read `rows.0` where it is alone),
+    and its outputs are brought into our order by its labels.json. Facts: rows, teachers, and where
+    rows have a truth the score of the mean.
     Raises `ModelError` where labels differ, `TrainingError` for an answer that is no number.
     """
     import numpy as np

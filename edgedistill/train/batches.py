@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,32 @@ class Examples:
         self.lengths = np.concatenate([part.lengths(self.names[0]) for part in self.parts])
         self.truth = np.concatenate([part.stacked("truth") for part in self.parts])
         self.truth = self.truth.astype(np.int64)
+        self._which: np.ndarray | None = None  # of the rows of all parts; none: all
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self.truth)
+
+    def few(self, most: int) -> Examples:
+        """Return at most that many of the rows that have a truth (of all, where none has one).
+
+        Evenly spread, for files are often sorted by their labels.
+        """
+        known = np.flatnonzero(self.truth >= 0)
+        known = known if len(known) else np.arange(len(self))
+        count = min(most, len(known))
+        chosen = known[np.arange(count) * len(known) // count]
+        made = copy.copy(self)
+        made._which = self._places(chosen)
+        made.lengths, made.truth = self.lengths[chosen], self.truth[chosen]
+        return made
+
+    def _places(self, indices: Sequence[int] | np.ndarray) -> Any:
+        return indices if self._which is None else self._which[np.asarray(indices)]
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> list[dict[str, np.ndarray]]:
         """Return encoded rows, without their truth."""
         found = []
-        for index in indices:
+        for index in self._places(indices):
             part = int(np.searchsorted(self.starts, index, side="right")) - 1
             found.append(self.parts[part].row(int(index - self.starts[part]), self.names))
         return found
@@ -58,7 +77,7 @@ class Examples:
     def logits(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the teacher's logits of some rows, (rows, labels) float32."""
         found = []
-        for index in indices:
+        for index in self._places(indices):
             part = int(np.searchsorted(self.starts, index, side="right")) - 1
             found.append(self.labels[part].value("logits", int(index - self.starts[part])))
         return np.stack(found).astype(np.float32)

@@ -8,7 +8,8 @@ weights in a fraction of the time (a test compares the two).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import numpy as np
 PAYS_BELOW = 0.7  # of the table's rows
 
 
-def compact(model: Any, used: np.ndarray) -> Callable[[], None] | None:
-    """Replace the input embeddings by the rows in `used`; return what puts them back.
+@contextmanager
+def compact(model: Any, used: np.ndarray) -> Iterator[None]:
+    """Replace the input embeddings by the rows in `used`, and put them back at the end.
 
-    None where it does not pay or the model has no table of pieces. Piece numbers stay as they
-    are, so that whatever else the model reads of them (positions, padding) is not touched.
+    Nothing changes where it does not pay or the model has no table of pieces. Piece numbers stay as
+    they are, so that whatever else the model reads of them (positions, padding) is not touched.
     """
     import torch
     from torch import nn
@@ -39,24 +41,25 @@ def compact(model: Any, used: np.ndarray) -> Callable[[], None] | None:
 
     table = model.get_input_embeddings()
     if not isinstance(table, nn.Embedding) or table.max_norm is not None:
-        return None
+        yield
+        return
     shared = sum(parameter is table.weight for _, parameter in _all_parameters(model))
     rows = np.union1d(used, [] if table.padding_idx is None else [table.padding_idx])
     if shared > 1 or len(rows) >= PAYS_BELOW * table.num_embeddings:
-        return None
+        yield
+        return
     chosen = torch.from_numpy(rows.astype(np.int64)).to(table.weight.device)
     places = torch.full((table.num_embeddings,), -1, dtype=torch.int64, device=chosen.device)
     places[chosen] = torch.arange(len(rows), device=chosen.device)
     small = Compact(table, chosen, places)
     model.set_input_embeddings(small)
-
-    def restore() -> None:
+    try:
+        yield
+    finally:
         table.to(small.weight.device)  # the model may have moved while the table was out of it
         with torch.no_grad():
-            table.weight[chosen] = small.weight
+            table.weight[chosen.to(table.weight.device)] = small.weight
         model.set_input_embeddings(table)
-
-    return restore
 
 
 def _all_parameters(model: Any) -> Any:

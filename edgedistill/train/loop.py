@@ -68,13 +68,8 @@ def fit(model: Any, work: Work) -> Fitted:
     part of every batch, and only the first is left with the best weights. Raises `TrainingError`
     when the loss is no number.
     """
-    restore = None
-    if "input_ids" in work.examples.names:
-        restore = compact(model, _pieces(work))
     with _computing(model, work):
         fitted = _fit(model, work)
-    if restore:
-        restore()
     model.eval()
     return fitted
 
@@ -112,11 +107,16 @@ def _fit(model: Any, work: Work) -> Fitted:
     return Fitted(steps=run.step, history=tuple(run.history), **run.best)
 
 
-def score(model: Any, examples: batches.Examples, work: Work, *, most: int | None = None) -> float:
-    """Score a model on the rows that have a truth (the first `most` of them), in points."""
+def score(model: Any, examples: batches.Examples, work: Work) -> float:
+    """Score a model on the rows that have a truth, in points."""
     with simulated(model, work.training.int8_largest):
         found = np.concatenate(list(_logits(model, examples, work)))
-    return _score(work, found, examples.truth, most)
+    known = np.flatnonzero(examples.truth >= 0)
+    if not len(known):
+        raise DataError("no row has a label to score by")
+    metric = work.training.metric
+    sums = work.task.statistics(found[known], examples.truth[known], metric).sum(axis=0)
+    return round(float(work.task.score(sums, metric)), 6)
 
 
 def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
@@ -125,11 +125,11 @@ def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
     In turn those at a quarter and at three quarters of the run: losses that fade out in its first
     half, and a live teacher with them, are half as dear.
     """
-    run = _start(model, work)
     training = work.training
     order = batches.order(work.examples.lengths, training.batch, seed=training.seed, epoch=0)
     spent = []
     with _computing(model, work):
+        run = _start(model, work)
         for index in range(tries + 2):
             run.step = training.steps * (3 if index % 2 else 1) // 4
             batch = order[index * len(order) // (tries + 2)]
@@ -159,6 +159,7 @@ def _computing(model: Any, work: Work) -> Iterator[None]:
         return work.task.forward(model, batches.tensors(few, device)).logits
 
     with (
+        compact(model, _pieces(work)) if "input_ids" in work.examples.names else nullcontext(),
         simulated(model, work.training.int8_largest),
         brief(model, answer) if brief and not inside else nullcontext(),
     ):
@@ -261,15 +262,6 @@ def _logits(model: Any, examples: batches.Examples, work: Work) -> Any:
         dtype=training.dtype,
         device=training.device,
     )
-
-
-def _score(work: Work, logits: np.ndarray, truth: np.ndarray, most: int | None) -> float:
-    known = np.flatnonzero(truth >= 0)[:most]
-    if not len(known):
-        raise DataError("no row has a label to score by")
-    metric = work.training.metric
-    sums = work.task.statistics(logits[known], truth[known], metric).sum(axis=0)
-    return round(float(work.task.score(sums, metric)), 6)
 
 
 def _tell(run: Running, work: Work) -> None:

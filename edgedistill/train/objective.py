@@ -29,9 +29,13 @@ class Told:
         return {"weight": self.first if self.first == self.last else ends, **self.values}
 
     def own(self, temperature: float) -> Any:
-        """Return its own settings, complete; a temperature is the recipe's unless it names one."""
+        """Return its own settings, complete; a temperature is the recipe's unless it names one.
+
+        Or unless the loss has its own, for what it softens is of another size than logits are.
+        """
         values = dict(self.values)
-        if "temperature" in settings.names(self.plugin.Settings):
+        shared = not getattr(self.plugin, "OWN_TEMPERATURE", False)
+        if shared and "temperature" in settings.names(self.plugin.Settings):
             values.setdefault("temperature", temperature)
         return settings.coerce(self.plugin.Settings, values, f"losses.{self.name}")
 

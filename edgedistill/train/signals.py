@@ -26,6 +26,8 @@ class Taps:
             if need != "logits":
                 module = _module(model, family.locate(need, model), need)
                 module.register_forward_hook(self._hook(need))
+                if need.startswith("attention."):
+                    _attend_to_all(module)
 
     def _hook(self, need: str) -> Callable[[Any, Any, Any], None]:
         # Modules give several things, in an order that differs by model and by release.
@@ -49,6 +51,17 @@ def _module(model: Any, path: str, need: str) -> Any:
         return model.get_submodule(path)
     except AttributeError:
         raise ModelError(f"a loss reads '{need}' of a model that has no {path}") from None
+
+
+def _attend_to_all(module: Any) -> None:
+    """Take the dropout out of an attention that is read: else a tenth of what it gives is zeros."""
+    from torch import nn
+
+    if isinstance(getattr(module, "dropout", None), nn.Dropout):
+        module.dropout.p = 0.0
+    for name in ("attention_dropout", "dropout_prob"):  # what DeiT and its like call it
+        if isinstance(getattr(module, name, None), float):
+            setattr(module, name, 0.0)
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,31 @@ def test_int8_takes_its_parents_place_only_where_it_pays():
     assert judge.choose([parent, wrong], LIMITS).chosen == "s fp32"
 
 
+def test_what_is_smaller_and_no_faster_is_not_called_the_fastest():
+    parent = row("s fp32", 0.1, 4.0, 20.0, role="student_fp32")
+    half = row("s fp16", 0.1, 4.1, 10.0, parent="s fp32")
+    choice = judge.choose([parent, half], LIMITS)
+    assert (choice.chosen, choice.reason) == (
+        "s fp16",
+        "smaller than s fp32, and as fast within the noise of the run (4.1 against 4 ms)",
+    )
+    faster = replace(half, figures=figures(3.9, 10.0))
+    assert judge.choose([parent, faster], LIMITS).reason.startswith("the lowest p90")
+
+
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.9, "s int8"), (0.6, "s fp32")])
+def test_a_ratio_round_by_round_tells_what_noisy_latencies_do_not(ratio, chosen):
+    def noisy(p90, ratio):
+        made = figures(p90, 6.0)
+        about = Interval(ratio, 0.95 * ratio, 1.05 * ratio)
+        wide = replace(made.latency, p90_low=0.5 * p90, p90_high=2 * p90)
+        return replace(made, latency=wide, speedup=about)
+
+    parent = row("s fp32", 0.1, 4.0, role="student_fp32", figures=noisy(4.0, 1.0))
+    child = row("s int8", 0.3, 4.6, parent="s fp32", figures=noisy(6.4, ratio))
+    assert judge.choose([parent, child], LIMITS).chosen == chosen
+
+
 def test_slower_int8_pays_where_its_parent_does_not_fit():
     parent = row("s fp32", 0.1, 4.0, 30.0, role="student_fp32")
     child = row("s int8", 0.3, 4.5, 6.0, parent="s fp32")
@@ -394,3 +419,17 @@ def test_a_pruned_row_in_int8_is_held_against_its_float_row_too():
     states = judge.choose(rows, LIMITS).states
     assert states["pruned int8"][0] == "dropped" and "1.0 % below" in states["pruned int8"][1]
     assert states["pruned fp32"][0] == "chosen"
+
+
+@pytest.mark.parametrize(("p90", "state"), [(9.6, "dropped"), (9.4, "kept")])
+def test_what_was_pruned_and_quantized_is_faster_than_the_student_by_any_scheme(p90, state):
+    rows = [
+        row("student fp32", 0.1, 16.0, 30.0, role="student_fp32"),
+        row("student int8", 0.1, 10.0, parent="student fp32"),
+        row("student int8 static", 0.1, 12.0, parent="student fp32"),
+        row("pruned fp32", 0.2, 13.0, 30.0, role="student_fp32", unpruned="student fp32"),
+        row("pruned static", 0.2, p90, 9.9, parent="pruned fp32", unpruned="student int8 static"),
+    ]
+    choice = judge.choose(rows, LIMITS, objective="score")
+    assert choice.states["pruned static"][0] == state
+    assert choice.chosen == "student int8", "at the higher score"

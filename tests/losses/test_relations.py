@@ -72,3 +72,13 @@ def test_which_layers_are_read():
 @pytest.mark.parametrize(("ours", "theirs", "heads"), [(384, 384, 48), (256, 384, 32), (8, 12, 4)])
 def test_relation_heads_are_the_most_that_fit_both(ours, theirs, heads):
     assert relations._heads(0, ours, theirs) == heads
+
+
+def test_the_arithmetic_of_a_training_in_bfloat16_is_not_that_of_relations():
+    torch.manual_seed(0)
+    theirs = torch.randn(2, 6, 8).bfloat16()
+    ours = theirs + 0.01 * torch.randn(2, 6, 8).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(ours, theirs)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loss(ours.float(), theirs.float()).item(), rel=1e-6)

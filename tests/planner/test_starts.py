@@ -3,6 +3,10 @@
 import pytest
 from planning import plan, row_of, steps_named
 
+from edgedistill import planner, plugins
+from edgedistill.builder.course import steps_of
+from edgedistill.settings import names
+
 
 def test_a_long_training_is_preceded_by_a_choice_of_layers():
     made = plan(student="2", settings={"distill.steps": 5000})
@@ -13,7 +17,7 @@ def test_a_long_training_is_preceded_by_a_choice_of_layers():
     assert chosen.settings["names"] == names
     tried = [chosen.inputs[f"student.{index}"].settings["layers"] for index in range(4)]
     assert tried == [[0, 1], [0, 3], [0, 5], [4, 5]]
-    for name in ("rate", "batch", "temperature", "encoder", "family"):
+    for name in ("rate", "batch", "temperature", "encoder", "family", "device", "dtype"):
         assert chosen.settings[name] == row.training.settings[name]
     assert chosen.inputs["labels.0"] is row.training.inputs["labels.0"]
     # what is measured before the hour is the family's own start, and needs no trial
@@ -44,3 +48,25 @@ def test_a_shorter_trial_pays_sooner():
     (chosen,) = steps_named(made, "choose")
     assert chosen.settings["names"] == ["0 (first)", "5 (last)"]
     assert chosen.settings["steps"] == 40
+
+
+def test_a_trial_runs_where_the_training_does():
+    made = plan(student="2", settings={"distill.steps": 5000, "distill.device": "cuda"})
+    (chosen,) = steps_named(made, "choose")
+    assert chosen.settings["device"] == "cuda"
+
+
+def test_of_several_processes_one_tries_and_all_train():
+    """Those beside it follow what has a `follow`, and wait meanwhile."""
+    host = planner.Host(1, "float32", "cpu", "x86-64+vnni", 17, 8, 2)
+    made = plan(known={"host": host}, student="2", prune="0.5", settings={"distill.steps": 5000})
+    (chosen,) = steps_named(made, "choose")
+    assert chosen.settings["processes"] == 1
+    together = {
+        step.stage for step in steps_of(made.rows()) if step.settings.get("processes", 1) > 1
+    }
+    assert together == {"distill", "prune"}
+    for name in plugins.names("stages"):
+        stage = plugins.find("stages", name)
+        follows = hasattr(stage, "follow")
+        assert follows == ("processes" in names(stage.Settings) and name != "choose"), name

@@ -40,6 +40,18 @@ def test_two_folders_are_read_as_one(tmp_path):
     assert both.used("input_ids").tolist() == [0, 1, 10, 11, 12]
 
 
+def test_a_few_rows_are_spread_over_those_with_a_truth(tmp_path):
+    one = folder(tmp_path / "a", range(1, 11), truth=2)
+    two = folder(tmp_path / "b", [40, 41], first=10, truth=-1)
+    few = batches.Examples([two, one], [labels(tmp_path / "lb", [3, 4]), one]).few(5)
+    assert (len(few), few.lengths.tolist(), set(few.truth)) == (5, [1, 3, 5, 7, 9], {2})
+    assert [len(row["input_ids"]) for row in few.rows([4, 0])] == [9, 1]
+    assert [len(row["input_ids"]) for row in few.few(2).rows([0, 1])] == [1, 5]
+    assert len(few.few(9)) == 5
+    without = batches.Examples([two], [labels(tmp_path / "l", [3, 4])]).few(1)
+    assert without.lengths.tolist() == [40] and without.logits([0])[0, 0] == 3
+
+
 def test_labels_of_other_rows_are_refused(tmp_path):
     rows = folder(tmp_path / "a", [3, 1])
     with pytest.raises(InternalError, match="2 rows, but labels of 3"):

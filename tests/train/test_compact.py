@@ -49,10 +49,9 @@ def test_training_is_the_same_and_rows_that_do_not_occur_stay():
     whole = Small()
     small = copy.deepcopy(whole)
     first = whole.table.weight.detach().clone()
-    restore = compact(small, USED)
-    assert restore is not None and small.table.weight.shape == (6, 8)  # and the padding
-    trained(small)
-    restore()
+    with compact(small, USED):
+        assert small.table.weight.shape == (6, 8)  # and the padding
+        trained(small)
     trained(whole)
     assert isinstance(small.table, nn.Embedding)
     for name, tensor in whole.state_dict().items():
@@ -64,19 +63,26 @@ def test_training_is_the_same_and_rows_that_do_not_occur_stay():
 
 def test_a_piece_that_was_not_counted_is_an_error_not_another_row():
     model = Small()
-    compact(model, USED)
-    with pytest.raises(IndexError):
+    with compact(model, USED), pytest.raises(IndexError):
         model(torch.tensor([[3]]))
 
 
 def test_it_is_left_where_it_does_not_pay():
     model = Small()
-    assert compact(model, np.arange(40)) is None
-    assert model.table.weight.shape == (50, 8)
+    with compact(model, np.arange(40)):
+        assert model.table.weight.shape == (50, 8)
 
 
 def test_a_table_that_is_shared_is_left():
     model = Small()
     model.head = nn.Linear(8, 50, bias=False)
     model.head.weight = model.table.weight
-    assert compact(model, USED) is None
+    with compact(model, USED):
+        assert model.table.weight.shape == (50, 8)
+
+
+def test_the_table_is_put_back_after_an_error():
+    model = Small()
+    with pytest.raises(KeyboardInterrupt), compact(model, USED):
+        raise KeyboardInterrupt
+    assert model.table.weight.shape == (50, 8)

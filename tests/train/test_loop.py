@@ -263,3 +263,23 @@ def test_no_more_of_the_model_is_computed_than_losses_read(place, tmp_path, read
         found.append(trained(None))
         for name, tensor in found[0].items():
             assert torch.allclose(found[1][name], tensor, atol=2e-5), name
+
+
+def test_the_time_is_that_of_the_training_which_has_few_pieces(place, tmp_path, monkeypatch):
+    tables = []
+    step = loop._one_step
+
+    def seen(run, *others):
+        tables.append(len(run.model.get_input_embeddings().weight))
+        return step(run, *others)
+
+    monkeypatch.setattr(loop, "_one_step", seen)
+    monkeypatch.setattr("edgedistill.train.compact.PAYS_BELOW", 1.0)
+    few = work(place, tmp_path / "e")
+    one = model(place)
+    whole = len(one.get_input_embeddings().weight)
+    loop.seconds(one, few)
+    estimated, tables[:] = set(tables), []
+    assert len(one.get_input_embeddings().weight) == whole
+    loop.fit(one, few)
+    assert set(tables) == estimated and max(estimated) < whole

@@ -44,6 +44,9 @@ def test_the_control_is_the_truth_alone():
 def test_the_recipes_temperature_unless_the_loss_names_its_own():
     assert terms({"soft_labels": {}})[0].settings.temperature == 2.0
     assert terms({"soft_labels": {"temperature": 7}})[0].settings.temperature == 7.0
+    # of logits that are standardized, a deviation is 1
+    assert terms({"standardized_labels": {}}, temperature=9.0)[0].settings.temperature == 2.0
+    assert terms({"standardized_labels": {"temperature": 5}})[0].settings.temperature == 5.0
 
 
 def test_a_weight_can_move_over_the_run():

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
+import torch
 
-from edgedistill.train.signals import Both
+from edgedistill import plugins
+from edgedistill.families import encoder
+from edgedistill.train import weights
+from edgedistill.train.batches import Examples, tensors
+from edgedistill.train.signals import Both, Taps
 
 
 class Known:
@@ -30,3 +36,19 @@ def test_a_live_teacher_runs_when_it_is_needed_and_once():
     assert found["logits"] == "cached", "of several teachers only the cached ones are the average"
     with pytest.raises(KeyError):
         found["hidden.3"]
+
+
+@pytest.mark.parametrize("kind", encoder.MODEL_TYPES)
+def test_attention_that_is_read_of_a_student_in_training_is_the_softmax_whole(tmp_path, kind):
+    """A tenth of it is zeros, and the rest too large, where dropout has been at it."""
+    folder = tiny.model(tmp_path / "model", kind)
+    task = plugins.find("tasks", tiny.task(kind))
+    model = weights.load(folder, task, dropout=0.5).train()
+    rows = Examples([tiny.rows(tmp_path / "rows", folder, kind, count=4)]).rows(range(4))
+    batch = tensors(task.open_encoder(folder, tiny.encoder(folder, kind)).batch(rows), "cpu")
+    taps = Taps(model, ("attention.1", "logits"), encoder)
+    torch.manual_seed(0)
+    found = taps.take(task.forward(model, batch).logits)["attention.1"]
+    assert torch.allclose(found.sum(-1), torch.ones(()), atol=1e-5)
+    again = taps.take(task.forward(model, batch).logits)
+    assert not torch.equal(again["attention.1"], found), "elsewhere dropout stays"
