@@ -7,11 +7,11 @@ emulated here is told as not checked, with the reason, and the build goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from edgedistill.report import words
 from edgedistill.store import keys
 
 ROWS = 200  # at most, spread evenly: emulation is some hundred times slower
+LEAST_ROWS = 40  # fewer can't tell 5 % of rows, nor 2 % of answers, from chance
 SECONDS = 25.0  # for the rows of one processor; loading comes on top, some seconds
 LEAST_LEFT = 120.0  # seconds of the time limit, below which nothing more is begun
 
@@ -59,7 +60,8 @@ def _known(course: Course, row: Candidate, processor: str) -> OnProcessor:
         found = _run(course, row, processor, cpu)
     except EdgedistillError as error:
         return _unchecked(processor, str(error))
-    course.store.decide(key, asdict(found))
+    if found.state != "not_checked":
+        course.store.decide(key, dataclasses.asdict(found))
     return found
 
 
@@ -88,8 +90,13 @@ def _run(course: Course, row: Candidate, processor: str, cpu: emulation.Cpu) -> 
         seconds=SECONDS,
         progress=course.progress,
     )
-    which = np.concatenate([runs[at] for at in order[: len(answers)]])
-    there, here = np.concatenate(answers), outputs[which]
+    done = [runs[at] for at in order[: len(answers)]]
+    which = np.concatenate(done)
+    if len(which) < min(LEAST_ROWS, len(outputs)):
+        why = f"{len(which)} rows in {SECONDS:.0f} s tell too little"
+        return _unchecked(processor, why)
+    there = np.concatenate([each[: len(run)] for each, run in zip(answers, done, strict=True)])
+    here = outputs[which]
     alike = judge.alike(here, there)
     found = OnProcessor(
         name=processor,
@@ -102,7 +109,7 @@ def _run(course: Course, row: Candidate, processor: str, cpu: emulation.Cpu) -> 
         reason=alike.reason,
     )
     spent = told(time.monotonic() - started)
-    course.tell("processor", f"{words.on_processor(asdict(found))} ({spent})")
+    course.tell("processor", f"{words.on_processor(dataclasses.asdict(found))} ({spent})")
     return found
 
 
@@ -120,7 +127,7 @@ def _feeds(
     rows = arrays.Arrays(course.folder(row.validation.inputs["rows.0"]))
     task: Any = plugins.find("tasks", course.facts.task, allow_code=True)
     encoder = task.open_encoder(course.folder(row.graph), told["encoder"])
-    length = session.fixed(session.start(course.folder(row.graph) / "model.onnx")).length
+    fixed = session.fixed(session.start(course.folder(row.graph) / "model.onnx"))
+    shape = {"integers": told["integers"], "length": fixed.length, "batch": fixed.batch}
     for run in runs:
-        chosen = [rows.row(int(index)) for index in run]
-        yield feeds.padded(chosen, encoder, integers=told["integers"], length=length)
+        yield feeds.padded([rows.row(int(index)) for index in run], encoder, **shape)

@@ -2,7 +2,7 @@
 
 The row that is provisionally best is measured with the arena off and with prepacking off as well,
 beside all others and in the same run. The best of them is what ships with it, and its figures are
-those of that session. The lowest p90 counts that holds the memory limit; within 5 % of it, less
+those of that session. The lowest p90 counts that holds the limits; within 5 % of it, less
 memory; where that gains no 5 % either, the default. What was tuned once is repeated by the same
 plan, as every decision.
 """
@@ -61,7 +61,7 @@ def settle(course: Course, row: Candidate, measured: Measured) -> tuple[Tuned, M
     key = plan_key(course)
     known = course.store.decision(key) or {}
     told = None if course.job.run.redecide else known.get("session")
-    picked = told if told in found else pick(found, course.target.limits.get("memory_mb"))
+    picked = told if told in found else pick(found, course.target.limits)
     course.store.decide(key, {**known, "session": picked})
     if picked:
         course.note(f"{row.name} runs best with {picked}: {_why(found[''], found[picked])}")
@@ -71,10 +71,10 @@ def settle(course: Course, row: Candidate, measured: Measured) -> tuple[Tuned, M
     return Tuned(row.name, VARIANTS[picked]), dataclasses.replace(measured, figures=left)
 
 
-def pick(found: Mapping[str, Figures], memory_mb: float | None) -> str:
+def pick(found: Mapping[str, Figures], limits: Mapping[str, float]) -> str:
     """Return the variant that ships, by figures; "" is the default, which is always among them."""
     sound = {name: one for name, one in found.items() if one.latency is not None}
-    holds = {name: one for name, one in sound.items() if _within(one, memory_mb)}
+    holds = {name: one for name, one in sound.items() if _within(one, limits)}
     left = holds or sound
     if not left:
         return ""
@@ -97,8 +97,12 @@ def _named(row: str, variant: str) -> str:
     return f"{row}, {variant}" if variant else row
 
 
-def _within(one: Figures, memory_mb: float | None) -> bool:
-    return memory_mb is None or one.memory_mb is None or one.memory_mb <= memory_mb
+def _within(one: Figures, limits: Mapping[str, float]) -> bool:
+    """Say whether a variant holds the limits on what the options change."""
+    device = one.device.latency_p90_ms if one.device else None
+    here = {"memory_mb": one.memory_mb, "load_ms": one.load_ms, "latency_p90_ms": device}
+    known = {name: value for name, value in here.items() if value is not None and name in limits}
+    return all(value <= limits[name] for name, value in known.items())
 
 
 def _p90(one: Figures) -> float:

@@ -29,6 +29,7 @@ QUANTIZED = (
     "QGemm",
 )
 PRODUCTS = ("MatMul", "Gemm")
+FOLDED = ("Transpose", "Cast", "Identity")  # of weights: done once
 AXES = ("batch", "length")
 FLOATS = ("float32", "float16", "float64")
 INTEGERS = ("int64", "int32")
@@ -113,10 +114,10 @@ def convolutional(found: Mapping[str, int]) -> bool:
 
 
 def saturates(model: Any) -> bool:
-    """Say whether a quantized graph has signed weights of eight bits.
+    """Say whether a quantized graph has products with signed weights of eight bits.
 
     On x86 without VNNI a product of unsigned and signed eight bits saturates; weights within
-    seven bits never do.
+    seven bits never do, and tables from which rows are looked up are in no product.
     """
     from onnx import TensorProto, numpy_helper
 
@@ -124,9 +125,26 @@ def saturates(model: Any) -> bool:
         tensor.data_type == TensorProto.INT8
         and len(tensor.dims) > 1
         and int(np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0)) > 64
-        for graph in clean.graphs(model.graph)
-        for tensor in graph.initializer
+        for tensor in _multiplied(model)
     )
+
+
+def _multiplied(model: Any) -> Iterable[Any]:
+    """Yield the constant tensors that anything reads but a lookup of rows."""
+    bodies = [*clean.graphs(model.graph), *model.functions]
+    read = {
+        name
+        for body in bodies
+        for node in body.node
+        for place, name in enumerate(node.input)
+        if (node.op_type, place) != ("Gather", 0)
+    }
+    for body in bodies:
+        for node in body.node:
+            if node.op_type == "Constant" and read.intersection(node.output):
+                yield from (each.t for each in node.attribute if each.name == "value")
+    for graph in clean.graphs(model.graph):
+        yield from (tensor for tensor in graph.initializer if tensor.name in read)
 
 
 def adopted(
@@ -169,10 +187,12 @@ def adopted(
 def quantizable(model: Any, *, opset: int = 17) -> tuple[Any, list[str]]:
     """Return the same graph as schemes read it, and what was changed, in words; `model` may change.
 
-    Local functions are inlined, constants are weights, weights are no inputs, normalisations are
-    part of their convolutions, and an opset before 13 becomes `opset`. Raises `ExportError`.
+    Local functions are inlined, constants are weights (turned and cast where the graph does that in
+    each run), weights are no inputs, normalisations are part of their convolutions, and an opset
+    before 13 becomes `opset`. Raises `ExportError`.
     """
     said: list[str] = []
+    _one_domain(model)
     model = _raised(_inlined(model), opset, said)
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -182,8 +202,63 @@ def quantizable(model: Any, *, opset: int = 17) -> tuple[Any, list[str]]:
     del graph.input[:]
     graph.input.extend(fed)
     clean.hoist(model)
+    _fold_constants(graph)
     _fold_norms(graph, said)
     return model, said
+
+
+def _one_domain(model: Any) -> None:
+    """Name the operators' own domain "", in place: "ai.onnx" is another name of it."""
+    for body in (*clean.graphs(model.graph), *model.functions):
+        for node in body.node:
+            node.domain = "" if node.domain == "ai.onnx" else node.domain
+    for told in (model, *model.functions):
+        found = [(each.domain, each.version) for each in told.opset_import]
+        versions = {("" if domain == "ai.onnx" else domain): version for domain, version in found}
+        del told.opset_import[:]
+        for domain, version in versions.items():
+            told.opset_import.add(domain=domain, version=version)
+
+
+def _fold_constants(graph: Any) -> None:
+    """Compute what is made of weights alone, in place: schemes look for weights as they are fed.
+
+    Turned, cast or handed on; and a bias of Gemm of one row is one of the row's numbers.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    ends = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        source = known.get(node.input[0]) if node.input else None
+        told = attributes(node)
+        if node.op_type == "Gemm" and len(node.input) > 2:
+            bias = known.get(node.input[2])
+            if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
+                flat = numpy_helper.from_array(numpy_helper.to_array(bias)[0], f"{bias.name}.row")
+                node.input[2] = flat.name
+                known[flat.name] = flat
+        if source is None or node.op_type not in FOLDED or node.output[0] in ends:
+            kept.append(node)
+            continue
+        values = numpy_helper.to_array(source)
+        if node.op_type == "Transpose":
+            values = np.ascontiguousarray(values.transpose(told.get("perm")))
+        elif node.op_type == "Cast":
+            if not {told["to"], source.data_type} <= {TensorProto.FLOAT, TensorProto.FLOAT16}:
+                kept.append(node)
+                continue
+            values = values.astype(helper.tensor_dtype_to_np_dtype(told["to"]))
+        known[node.output[0]] = numpy_helper.from_array(values, node.output[0])
+    if len(kept) < len(graph.node) or len(known) > len(graph.initializer):
+        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
+        tensors = [type(each).FromString(each.SerializeToString()) for each in known.values()]
+        del graph.node[:]
+        graph.node.extend(kept)
+        del graph.initializer[:]
+        graph.initializer.extend(tensors)
+        drop_unread(graph)
 
 
 def _port(value: Any) -> Port:
@@ -196,8 +271,12 @@ def _port(value: Any) -> Port:
         kind = str(onnx.helper.tensor_dtype_to_np_dtype(told.elem_type))
     except (KeyError, ValueError, TypeError):
         kind = "unknown"
-    shape = tuple(max(0, each.dim_value) for each in told.shape.dim)
-    return Port(value.name, kind, shape if told.HasField("shape") else None)
+    return Port(value.name, kind, tuple(_sides(value)) if told.HasField("shape") else None)
+
+
+def _sides(value: Any) -> list[int]:
+    """Return the size of each dimension; 0 for any, which some tools write as -1."""
+    return [max(0, each.dim_value) for each in value.type.tensor_type.shape.dim]
 
 
 def _inlined(model: Any) -> Any:
@@ -212,8 +291,7 @@ def _raised(model: Any, opset: int, said: list[str]) -> Any:
     """Bring a graph of an old opset to a newer one, in which it can be quantized."""
     from onnx import version_converter
 
-    found = {each.domain: each.version for each in model.opset_import}
-    old = found.get("", found.get("ai.onnx", OLDEST))
+    old = {each.domain: each.version for each in model.opset_import}.get("", OLDEST)
     if old >= OLDEST:
         return model
     try:
@@ -233,7 +311,7 @@ def _one_output(graph: Any, output: str, said: list[str]) -> None:
     from onnx import TensorProto, helper
 
     value = next(each for each in graph.output if each.name == output)
-    sides = [each.dim_value for each in value.type.tensor_type.shape.dim]
+    sides = _sides(value)
     kind = value.type.tensor_type.elem_type
     source = output
     last = next((node for node in graph.node if output in node.output), None)
@@ -260,7 +338,7 @@ def _take(graph: Any, value: Any, ours: str, integers: str, channels_last: bool)
     from onnx import TensorProto, helper
 
     kind = value.type.tensor_type.elem_type
-    sides = [each.dim_value for each in value.type.tensor_type.shape.dim]
+    sides = _sides(value)
     pictures = len(sides) == 4
     wanted = TensorProto.FLOAT if pictures else TensorProto.DataType.Value(integers.upper())
     names = (AXES[0], "channels", "height", "width") if pictures else AXES

@@ -43,13 +43,15 @@ def numbers(rows: Sequence[Row], encoder: Any) -> dict[str, int]:
 
 
 def padded(
-    rows: Sequence[Row], encoder: Any, *, integers: str, length: int = 0
+    rows: Sequence[Row], encoder: Any, *, integers: str, length: int = 0, batch: int = 0
 ) -> dict[str, np.ndarray]:
     """Collate rows into a feed; with `length`, padded to it as the encoder pads.
 
     For a graph of fixed shape: a companion row of that length goes through the encoder's own
-    padding and is cut off again, so that pad values stay the encoder's business.
+    padding and is cut off again, so that pad values stay the encoder's business; and fewer rows
+    than `batch` are filled up with the last one, whose answers are the caller's to leave out.
     """
+    rows = [*rows, *[rows[-1]] * (batch - len(rows))]
     if not length:
         return dict(encoder.batch(rows, integers=integers))
     companion = {

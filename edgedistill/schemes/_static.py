@@ -187,6 +187,8 @@ class _Plan:
         readers = self._readers.get(name, [])
         if len(readers) != 1 or readers[0].op_type not in CLIPS or name in self._outputs:
             return name
+        if readers[0].output[0] in self._outputs:  # it has to be there as it is
+            return name
         if readers[0].op_type == "Clip" and not self._clips_from_zero(readers[0]):
             return name
         self.folded[name] = readers[0].output[0]

@@ -73,8 +73,14 @@ def run(
 
         for start in range(0, len(which), settings.batch):
             chosen = [rows.row(int(index)) for index in which[start : start + settings.batch]]
-            feed = feeds.padded(chosen, encoder, integers=settings.integers, length=fixed.length)
-            logits = session.logits(running, feed)
+            feed = feeds.padded(
+                chosen,
+                encoder,
+                integers=settings.integers,
+                length=fixed.length,
+                batch=fixed.batch,
+            )
+            logits = session.logits(running, feed)[: len(chosen)]
             for row, values in zip(chosen, logits, strict=True):
                 yield {"logits": values, "truth": row["truth"]}
 

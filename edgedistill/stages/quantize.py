@@ -76,10 +76,14 @@ def run(
     def apply(told: Any, order: Sequence[int]) -> Any:
         def calibration() -> Iterator[Mapping[str, np.ndarray]]:
             if fixed.batch or fixed.length:
-                return rows.batches(fixed.batch or 1, fixed.length, order)
+                return rows.batches(1, fixed, order)
             return rows.unpadded(CHUNK, order)
 
         made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
+        if scheme.PRECISION == "int8" and not _holds_int8(made):
+            raise ModelError(
+                "nothing of the graph can be int8: no product of it has constant weights"
+            )
         return clean.clean(halves.halve(made), ir=parent.ir_version)
 
     made = apply(told, rows.order)
@@ -112,6 +116,13 @@ def run(
     }
 
 
+def _holds_int8(model: Any) -> bool:
+    from onnx import TensorProto
+
+    kinds = (TensorProto.INT8, TensorProto.UINT8)
+    return any(tensor.data_type in kinds for tensor in model.graph.initializer)
+
+
 class _Rows:
     """Drawn rows of one input, read anew for each pass: memory holds one batch."""
 
@@ -129,15 +140,17 @@ class _Rows:
         self.order = [int(index) for index in np.sort(drawn)]
 
     def batches(
-        self, size: int, length: int, order: Sequence[int] | None = None
+        self, size: int, fixed: Any, order: Sequence[int] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the rows as feeds of `size` rows, padded to `length` where it is not 0."""
+        """Yield the rows as feeds of `size` rows, or of the shape that a graph is fixed to."""
         from edgedistill.graph import feeds
 
         order = self.order if order is None else order
+        size = fixed.batch or size
+        told = {"integers": self._integers, "length": fixed.length, "batch": fixed.batch}
         for start in range(0, len(order), size):
             chosen = [self._row(index) for index in order[start : start + size]]
-            yield feeds.padded(chosen, self._encoder, integers=self._integers, length=length)
+            yield feeds.padded(chosen, self._encoder, **told)
 
     def truth(self) -> np.ndarray:
         """Return the labels of the rows, -1 where there is none."""
@@ -265,6 +278,6 @@ def _logits(
     from edgedistill.graph import session
 
     running = session.start(model, settings.session)
-    fixed = session.fixed(running)
-    batches = rows.batches(fixed.batch or settings.batch, fixed.length, order)
-    return np.concatenate([session.logits(running, feed) for feed in batches])
+    batches = rows.batches(settings.batch, session.fixed(running), order)
+    found = np.concatenate([session.logits(running, feed) for feed in batches])
+    return found[: len(rows.order if order is None else order)]

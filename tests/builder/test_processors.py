@@ -5,10 +5,13 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edgedistill import bundle
+from edgedistill.builder import processors
 from edgedistill.measure import arm64, emulation, host
 
 there = pytest.mark.skipif(
@@ -191,3 +194,32 @@ def test_what_was_not_checked_is_said_and_the_build_goes_on(small, tiny_built, e
         assert f"not checked as arm64 and arm64+dotprod: {record['processors'][0]['reason']}" in (
             done.stdout
         )
+
+
+@pytest.mark.parametrize(
+    ("count", "state"), [(10, "not_checked"), (39, "not_checked"), (40, "differs")]
+)
+def test_a_few_rows_decide_nothing(monkeypatch, count, state):
+    """A slow emulation may get through ten rows: one beyond rounding is no verdict."""
+    here = np.tile(np.array([[1.0, 0.0]], np.float32), (100, 1))
+    there = here.copy()
+    there[:, 0] += 0.2
+    monkeypatch.setattr(processors.figures, "outputs_of", lambda *told: (here, np.zeros(100, int)))
+    answers = [there[at : at + 1] for at in range(count)]
+    monkeypatch.setattr(processors.emulation, "outputs", lambda *told, **named: answers)
+    monkeypatch.setattr(processors, "_feeds", lambda *told: iter(()))
+    monkeypatch.setattr(processors, "_score", lambda *told: 100.0)
+    course = SimpleNamespace(
+        note=lambda text: None,
+        tell=lambda kind, text: None,
+        folder=lambda step: Path("graph"),
+        progress=None,
+    )
+    row = SimpleNamespace(
+        name="student int8",
+        graph=None,
+        validation=SimpleNamespace(settings={"batch": 1, "session": {}}),
+    )
+    found = processors._run(course, row, "arm64", SimpleNamespace(name="cortex-a53"))
+    assert found.state == state
+    assert (found.reason == f"{count} rows in 25 s tell too little") == (state == "not_checked")

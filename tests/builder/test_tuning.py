@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from edgedistill.builder import tuning
-from edgedistill.records import Figures, Latency
+from edgedistill.records import DeviceLatency, Figures, Latency
 
 LATENCY = {field.name: 0.0 for field in dataclasses.fields(Latency)}
 
@@ -37,7 +37,25 @@ def test_the_session_that_ships(default, arena_off, prepacking_off, limit, expec
         variant: figures(*each)
         for variant, each in zip(tuning.VARIANTS, (default, arena_off, prepacking_off), strict=True)
     }
-    assert tuning.pick(found, limit) == expected
+    assert tuning.pick(found, {"memory_mb": limit} if limit else {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, ""),
+        ({"load_ms": 30.0}, "prepacking off"),
+        ({"load_ms": 10.0}, ""),  # no way holds it
+        ({"load_ms": 30.0, "latency_p90_ms": 1.2}, ""),  # nor both
+    ],
+)
+def test_it_holds_every_limit_that_the_options_move(limits, expected):
+    def loads(p90, load):
+        device = DeviceLatency(p90, p90 / 1.5, p90 * 1.5, "estimate", "phone")
+        return dataclasses.replace(figures(p90, 20), load_ms=load, device=device)
+
+    found = {"": loads(1.0, 100), "arena off": loads(1.0, 100), "prepacking off": loads(1.3, 20)}
+    assert tuning.pick(found, limits) == expected
 
 
 def test_only_the_tuned_row_ships_with_it():

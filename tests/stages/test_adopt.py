@@ -100,6 +100,16 @@ def test_a_graph_of_one_row_a_run_needs_no_mask_and_no_segments(tmp_path):
     assert facts["inputs"] == {"input_ids": {"type": "int64", "shape": [1, "length"]}}
 
 
+def test_a_size_of_minus_one_is_any_size(tmp_path):
+    net = handmade.texts(tmp_path, shape=(-1, -1))
+    out, facts, found = adopted(net, single=True)
+    assert found.given.batch == 0
+    assert facts["inputs"] == {"input_ids": {"type": "int64", "shape": [1, "length"]}}
+    running = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    with pytest.raises(Exception, match="invalid dimensions"):
+        running.run(None, {"input_ids": np.full((2, 4), 6)})
+
+
 def test_an_old_graph_of_images_is_raised_folded_and_keeps_its_answers(tmp_path):
     out, facts, found = adopted(handmade.images(tmp_path, last=True, batch="N"), IMAGE)
     assert found.given.channels_last and found.given.batch == 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from edgedistill.data.arrays import Arrays
 from edgedistill.errors import JobError, ModelError
-from edgedistill.graph import session
+from edgedistill.graph import clean, session
 from edgedistill.tasks import text_classification
 
 
@@ -82,6 +84,31 @@ def test_a_fixed_graph_refuses_another_batch(tiny, stage):
     folder, _ = stage("export", {"model.0": source.model}, fixed=24, **source.settings)
     with pytest.raises(ModelError, match="1 rows a run"):
         run(stage, tiny, folder, batch=2)
+
+
+def test_the_last_rows_fill_up_a_graph_of_a_fixed_batch(tiny, exported, stage, tmp_path):
+    """39 rows by fours: the answers are those of one by one, and as many."""
+    plain, _ = exported("resnet")
+    fixed = tmp_path / "fixed"
+    shutil.copytree(plain, fixed)
+    model = onnx.load(plain / "model.onnx")
+    clean.fix(model, {"batch": 4})
+    onnx.save(model, fixed / "model.onnx")
+    some = {"rows": 39, "seed": 1}
+    right = Arrays(run(stage, tiny, plain, "resnet", **some)[0]).stacked("logits")
+    found = Arrays(run(stage, tiny, fixed, "resnet", batch=4, **some)[0]).stacked("logits")
+    assert len(found) == len(right) == 39
+    np.testing.assert_allclose(found, right, atol=1e-5)
+    source = tiny("resnet")
+    _, facts = stage(
+        "quantize",
+        {"graph.0": fixed, "train.0": source.rows},
+        scheme="static_qdq",
+        rows=39,
+        batch=4,
+        **source.settings,
+    )
+    assert facts["against_parent"]["rows"] == 39 and facts["batched"] is None
 
 
 def test_an_unknown_session_setting_names_the_nearest(tiny, exported, stage):

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgedistill import plugins
 from edgedistill.data import arrays
 from edgedistill.errors import JobError, ModelError
 from edgedistill.graph import operators
@@ -153,6 +154,16 @@ def test_an_unknown_setting_of_a_scheme_names_the_nearest(tiny, exported, stage)
             {"graph.0": exported("bert")[0], "train.0": tiny("bert").rows},
             **tiny("bert").settings,
             scheme_settings={"reduce_rang": True},
+        )
+
+
+def test_a_graph_of_which_nothing_can_be_int8_is_one_line(tiny, exported, stage, monkeypatch):
+    source = tiny("bert")
+    scheme = plugins.find("schemes", "dynamic_int8")
+    monkeypatch.setattr(scheme, "apply", lambda model, calibration, told: model)
+    with pytest.raises(ModelError, match="no product of it has constant weights"):
+        stage(
+            "quantize", {"graph.0": exported("bert")[0], "train.0": source.rows}, **source.settings
         )
 
 
