@@ -242,6 +242,18 @@ def unseen_words(row: Mapping[str, Any], whose: str = "teacher") -> str:
     return said
 
 
+def learned(row: Mapping[str, Any]) -> str:
+    """Say how much better a row answers what it was trained on than what it was not."""
+    train, validation = row["score"]["train"], row["score"]["validation"]
+    if not train or not validation:
+        return ""
+    gap = train["value"] - validation["value"]
+    return (
+        f"{points(train['value'])} on {train['rows']:,} of them, {points(validation['value'])} on "
+        f"validation: a gap of {points(gap)} points"
+    )
+
+
 def on_processors(report: Mapping[str, Any]) -> list[str]:
     """Say what the chosen file answers as each of the target's processors; the unchecked last."""
     found = report.get("processors") or []
@@ -364,6 +376,8 @@ def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[s
         made.append(("loading, ms", number(row["load_ms"])))
     if row["parameters"]:
         made.append(("parameters", f"{row['parameters']:,}"))
+    if learned(row):
+        made.append(("training rows", learned(row)))
     if unseen_words(row, whose):
         made.append(("unseen words", unseen_words(row, whose)))
     if row["scheme"]:

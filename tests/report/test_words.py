@@ -185,3 +185,18 @@ def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
         "now 0.3 (/head/Gemm)"
     )
     assert "batches" not in dict(words.more_figures({**row, "scheme": None}))
+
+
+def test_the_gap_between_training_and_validation_rows_is_on_the_page(invented):
+    from edgedistill.report.html import html
+
+    row = {**words.shown(invented)}
+    train = {"value": 99.6, "low": 99.0, "high": 99.9, "rows": 256}
+    row["score"] = {**row["score"], "train": train, "validation": {**train, "value": 96.25}}
+    said = "99.6 on 256 of them, 96.2 on validation: a gap of 3.3 points"
+    assert dict(words.more_figures(row))["training rows"] == said
+    rows = [row if each["name"] == row["name"] else each for each in invented["rows"]]
+    assert said in html({**invented, "rows": rows})
+    assert "training rows" not in dict(
+        words.more_figures({**row, "score": {**row["score"], "train": None}})
+    )
