@@ -193,6 +193,7 @@ def _host(job: Job, target: Target, known: Store | None, *, probe: bool) -> Host
 
     opset, ir = operators.caps(target.runtime.onnxruntime)
     memory = known.root / "host.json" if known else None
+    devices = {told.get("device") for told in job.stages.values()}
     return Host(
         threads=job.run.threads or _cores(),
         dtype=host_dtype(memory, probe=probe),
@@ -201,6 +202,9 @@ def _host(job: Job, target: Target, known: Store | None, *, probe: bool) -> Host
         opset=min(opset, OPSET),
         ir=min(ir, IR),
         processes=crew.processes(),
+        gpu_dtype=host_dtype(memory, probe=probe, device="cuda")
+        if "cuda" in devices
+        else "float32",
     )
 
 

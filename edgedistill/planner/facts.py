@@ -22,6 +22,7 @@ class Host:
     opset: int
     ir: int
     processes: int = 1  # that train together
+    gpu_dtype: str = "float32"  # of what runs on another device than the processor
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,10 @@ class Steps:
         }
         values = {name: value for name, value in known.items() if name in names(module.Settings)}
         values |= decided
-        values |= self.wishes.of(stage) if told is None else told
+        wished = self.wishes.of(stage) if told is None else told
+        if {**values, **wished}.get("device", "cpu") != "cpu" and "dtype" not in decided:
+            values["dtype"] = host.gpu_dtype
+        values |= wished
         settings = plain(coerce(module.Settings, values, stage))
         undecided = [name for name, value in settings.items() if value == "auto"]
         if undecided:

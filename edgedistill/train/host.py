@@ -17,14 +17,17 @@ from pathlib import Path
 PAYS = 1.2  # times as fast as float32, or it is not worth its rounding
 CLAIMS = ("avx512_bf16", "amx_bf16", "bf16", "asimdbf16", "svebf16")  # in /proc/cpuinfo
 PROBE = """
-import time, torch
+import sys, time, torch
 torch.set_num_threads(1)
+device = sys.argv[1]
 def best(dtype):
-    left, right = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
+    left, right = (torch.randn(*s).to(device, dtype) for s in ((1024, 384), (384, 1536)))
     times = []
     for _ in range(7):
         started = time.perf_counter()
         left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
         if times[-1] > 0.5:
             break
@@ -34,22 +37,23 @@ print(best(torch.float32) / best(torch.bfloat16))
 SEES = "import sys, torch; print(getattr(torch, sys.argv[1]).is_available())"
 
 
-def host_dtype(memory: Path | None = None, *, probe: bool = True) -> str:
+def host_dtype(memory: Path | None = None, *, probe: bool = True, device: str = "cpu") -> str:
     """Return "bfloat16" where training is faster in it on this host, else "float32".
 
     The sizes are those of a small encoder's batch (1,024 tokens, 384 wide), on one thread.
-    `memory`: a JSON file that remembers the answer for this processor and torch, so that plans stay
-    the same and quick. Without `probe` an answer that is not there is the processor's word.
+    `memory`: a JSON file that remembers the answer for this processor (or GPU) and torch, so that
+    plans stay the same and quick. Without `probe` an answer that is not there is the processor's
+    word, and float32 for a GPU.
     """
-    processor, flags = _processor()
-    if flags is not None and not flags & set(CLAIMS):
+    processor, flags = _processor() if device == "cpu" else (_gpu(), set())
+    if device == "cpu" and flags is not None and not flags & set(CLAIMS):
         return "float32"
     name = f"{processor} · torch {metadata.version('torch')}"
     known = _recall(memory)
     if name not in known and not probe:
         return "bfloat16" if flags else "float32"
     if name not in known:
-        ratio = _ratio()
+        ratio = _ratio(device)
         if ratio is None:  # no answer to remember
             return "float32"
         known[name] = "bfloat16" if ratio >= PAYS else "float32"
@@ -68,11 +72,11 @@ def sees(device: str) -> bool:
     return done.stdout.strip() == "True"
 
 
-def _ratio() -> float | None:
+def _ratio(device: str = "cpu") -> float | None:
     """Return how many times as fast as in float32 a matrix product in bfloat16 is."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", PROBE],
+            [sys.executable, "-P", "-c", PROBE, device],
             capture_output=True,
             text=True,
             timeout=60,
@@ -97,6 +101,15 @@ def _processor() -> tuple[str, set[str] | None]:
         elif key.strip() in ("flags", "Features") and flags is None:
             flags = set(value.split())
     return name, flags
+
+
+def _gpu() -> str:
+    """Return the names of the GPUs, as their driver tells them."""
+    models = set()
+    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = about.read_text(errors="replace").splitlines()
+        models |= {line.partition(":")[2].strip() for line in lines if line.startswith("Model:")}
+    return " + ".join(sorted(models)) or "cuda"
 
 
 def _recall(memory: Path | None) -> dict[str, str]:

@@ -51,9 +51,17 @@ def test_a_shorter_trial_pays_sooner():
 
 
 def test_a_trial_runs_where_the_training_does():
-    made = plan(student="2", settings={"distill.steps": 5000, "distill.device": "cuda"})
+    host = planner.Host(1, "float32", "cpu", "x86-64+vnni", 17, 8, gpu_dtype="bfloat16")
+    told = {"distill.steps": 5000, "distill.device": "cuda"}
+    made = plan(known={"host": host}, student="2", settings=told)
     (chosen,) = steps_named(made, "choose")
-    assert chosen.settings["device"] == "cuda"
+    training = row_of(made, "student 2x32 int8").training
+    for step in (chosen, training):
+        assert (step.settings["device"], step.settings["dtype"]) == ("cuda", "bfloat16")
+    labels = training.inputs["labels.0"]
+    assert (labels.settings["device"], labels.settings["dtype"]) == ("cpu", "float32")
+    named = plan(known={"host": host}, student="2", settings={**told, "distill.dtype": "float32"})
+    assert row_of(named, "student 2x32 int8").training.settings["dtype"] == "float32"
 
 
 def test_of_several_processes_one_tries_and_all_train():

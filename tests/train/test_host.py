@@ -16,7 +16,7 @@ def claims(monkeypatch):
     """A processor that says it has bfloat16, with the ratio that a test sets."""
     asked = []
 
-    def ratio():
+    def ratio(device):
         asked.append(claims.ratio)
         return claims.ratio
 
@@ -52,6 +52,20 @@ def test_the_answer_is_remembered(claims, tmp_path):
     memory.write_text("{damaged")
     assert host.host_dtype(memory) == "bfloat16"
     assert len(json.loads(memory.read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "dtype"), [(3.0, "bfloat16"), (0.9, "float32"), (None, "float32")]
+)
+def test_a_gpu_is_timed_by_itself(claims, monkeypatch, tmp_path, ratio, dtype):
+    """What the processor has tells nothing of it, and without a timing nothing is assumed."""
+    memory, asked = tmp_path / "host.json", []
+    monkeypatch.setattr(host, "_ratio", lambda device: asked.append(device) or ratio)
+    assert host.host_dtype(memory, probe=False, device="cuda") == "float32"
+    assert host.host_dtype(memory, device="cuda") == dtype
+    assert host.host_dtype(memory, probe=False) == "bfloat16", "the processor's word"
+    assert asked == ["cuda"]
+    assert host.host_dtype(memory, probe=False, device="cuda") == dtype
 
 
 def test_a_device_that_torch_does_not_see(monkeypatch):
