@@ -1,4 +1,4 @@
-"""Decoupled labels: a value worked by hand, the tie to soft labels, rows without a truth."""
+"""Decoupled labels: values and gradients by hand, the tie to soft labels, rows without a truth."""
 
 from __future__ import annotations
 
@@ -54,3 +54,19 @@ def test_two_labels_have_no_others():
     told = soft_labels.Settings(temperature=1.0)
     soft = soft_labels.loss({"logits": ours}, {"logits": theirs}, {}, told, None).item()
     assert loss(ours, theirs, [0, 1, 0, 1]).item() == pytest.approx(soft, rel=1e-5)
+
+
+def test_gradient_of_each_part():
+    """Target: T (p - p*) there, spread over the rest by what they hold; others: T (q - q*)."""
+    ours, theirs = drawn(2, 5, seed=6).requires_grad_(), drawn(2, 5, seed=7)
+    truth, heat = [3, 0], 2.0
+    loss(ours, theirs, truth, temperature=heat, target=1.5, others=4.0).backward()
+    p, its = ((each / heat).softmax(-1) for each in (ours.detach(), theirs))
+    expected = torch.zeros(2, 5)
+    for row, at in enumerate(truth):
+        rest = [label for label in range(5) if label != at]
+        q, other = (each[row, rest] / each[row, rest].sum() for each in (p, its))
+        gap = p[row, at] - its[row, at]
+        expected[row, at] = 1.5 * heat * gap / 2
+        expected[row, rest] = heat * (4.0 * (q - other) - 1.5 * gap * q) / 2
+    assert torch.allclose(ours.grad, expected, atol=1e-6)

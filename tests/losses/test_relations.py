@@ -1,4 +1,4 @@
-"""Relations: a value worked by hand, the gradient, heads and layers that can not be."""
+"""Relations: a value worked by hand, heads and layers that can not be."""
 
 from __future__ import annotations
 
