@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgedistill.errors import ExportError, first_line
-from edgedistill.graph import clean, inspect
+from edgedistill.graph import clean, folding, inspect
 from edgedistill.graph.simplify import drop_unread
-from edgedistill.graph.weights import Additions, Constants, attributes, captured
 
 OLDEST = 13  # the first opset in which weights can have a scale a channel
 OUTPUT = "logits"
@@ -29,7 +28,6 @@ QUANTIZED = (
     "QGemm",
 )
 PRODUCTS = ("MatMul", "Gemm")
-FOLDED = ("Transpose", "Cast", "Identity")  # of weights: done once
 AXES = ("batch", "length")
 FLOATS = ("float32", "float16", "float64")
 INTEGERS = ("int64", "int32")
@@ -169,7 +167,7 @@ def adopted(
     graph = model.graph
     _one_output(graph, output, said)
     drop_unread(graph)
-    taken = {ours: _free(graph, f"{ours}.given") for ours in inputs}
+    taken = {ours: folding.free(graph, f"{ours}.given") for ours in inputs}
     for ours, theirs in inputs.items():  # all of them first: their names may be ours of others
         _rename(graph, theirs, taken[ours])
     for ours, inner in taken.items():
@@ -187,9 +185,9 @@ def adopted(
 def quantizable(model: Any, *, opset: int = 17) -> tuple[Any, list[str]]:
     """Return the same graph as schemes read it, and what was changed, in words; `model` may change.
 
-    Local functions are inlined, constants are weights (turned and cast where the graph does that in
-    each run), weights are no inputs, normalisations are part of their convolutions, and an opset
-    before 13 becomes `opset`. Raises `ExportError`.
+    Local functions are inlined, constants are weights (turned where the graph does that in each
+    run), weights are no inputs, normalisations are part of their convolutions, and an opset before
+    13 becomes `opset`. Raises `ExportError`.
     """
     said: list[str] = []
     _one_domain(model)
@@ -202,8 +200,8 @@ def quantizable(model: Any, *, opset: int = 17) -> tuple[Any, list[str]]:
     del graph.input[:]
     graph.input.extend(fed)
     clean.hoist(model)
-    _fold_constants(graph)
-    _fold_norms(graph, said)
+    folding.fold_constants(graph)
+    said += folding.fold_norms(graph)
     return model, said
 
 
@@ -218,47 +216,6 @@ def _one_domain(model: Any) -> None:
         del told.opset_import[:]
         for domain, version in versions.items():
             told.opset_import.add(domain=domain, version=version)
-
-
-def _fold_constants(graph: Any) -> None:
-    """Compute what is made of weights alone, in place: schemes look for weights as they are fed.
-
-    Turned, cast or handed on; and a bias of Gemm of one row is one of the row's numbers.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    known = {tensor.name: tensor for tensor in graph.initializer}
-    ends = {value.name for value in graph.output}
-    kept = []
-    for node in graph.node:
-        source = known.get(node.input[0]) if node.input else None
-        told = attributes(node)
-        if node.op_type == "Gemm" and len(node.input) > 2:
-            bias = known.get(node.input[2])
-            if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
-                flat = numpy_helper.from_array(numpy_helper.to_array(bias)[0], f"{bias.name}.row")
-                node.input[2] = flat.name
-                known[flat.name] = flat
-        if source is None or node.op_type not in FOLDED or node.output[0] in ends:
-            kept.append(node)
-            continue
-        values = numpy_helper.to_array(source)
-        if node.op_type == "Transpose":
-            values = np.ascontiguousarray(values.transpose(told.get("perm")))
-        elif node.op_type == "Cast":
-            if not {told["to"], source.data_type} <= {TensorProto.FLOAT, TensorProto.FLOAT16}:
-                kept.append(node)
-                continue
-            values = values.astype(helper.tensor_dtype_to_np_dtype(told["to"]))
-        known[node.output[0]] = numpy_helper.from_array(values, node.output[0])
-    if len(kept) < len(graph.node) or len(known) > len(graph.initializer):
-        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
-        tensors = [type(each).FromString(each.SerializeToString()) for each in known.values()]
-        del graph.node[:]
-        graph.node.extend(kept)
-        del graph.initializer[:]
-        graph.initializer.extend(tensors)
-        drop_unread(graph)
 
 
 def _port(value: Any) -> Port:
@@ -321,7 +278,7 @@ def _one_output(graph: Any, output: str, said: list[str]) -> None:
     steps: list[Change] = [("Flatten", {"axis": 1})] if len(sides) != 2 else []
     steps += [("Cast", {"to": TensorProto.FLOAT})] if kind != TensorProto.FLOAT else []
     if source != OUTPUT or steps:
-        inner = _free(graph, f"{OUTPUT}.inner")
+        inner = folding.free(graph, f"{OUTPUT}.inner")
         _rename(graph, OUTPUT, inner)
         source = inner if source == OUTPUT else source
     if steps:
@@ -347,7 +304,7 @@ def _take(graph: Any, value: Any, ours: str, integers: str, channels_last: bool)
         sides = [sides[0], sides[3], sides[1], sides[2]]
         steps.append(("Transpose", {"perm": [0, 2, 3, 1]}))
     steps += [("Cast", {"to": kind})] if kind != wanted else []
-    _rename(graph, ours, _free(graph, f"{ours}.inner"))
+    _rename(graph, ours, folding.free(graph, f"{ours}.inner"))
     if not steps:
         _rename(graph, value.name, ours)
     for index, node in enumerate(_chain(ours, value.name, steps)):
@@ -369,22 +326,6 @@ def _chain(source: str, result: str, steps: Sequence[Change]) -> list[Any]:
     return made
 
 
-def _free(graph: Any, name: str) -> str:
-    """Return a name that nothing in the graph has."""
-    used = set(_names(graph))
-    while name in used:
-        name += "_"
-    return name
-
-
-def _names(graph: Any) -> Iterable[str]:
-    for each in clean.graphs(graph):
-        for node in each.node:
-            yield from (*node.input, *node.output)
-        yield from (tensor.name for tensor in each.initializer)
-        yield from (value.name for value in (*each.input, *each.output))
-
-
 def _rename(graph: Any, old: str, new: str) -> None:
     """Give a tensor another name wherever it stands, in the graphs inside too."""
     if old == new:
@@ -402,61 +343,3 @@ def _rename(graph: Any, old: str, new: str) -> None:
         for item in (*each.initializer, *each.input, *each.output):
             if item.name == old:
                 item.name = new
-
-
-def _fold_norms(graph: Any, said: list[str]) -> None:
-    """Fold each BatchNormalization into the convolution before it, in place.
-
-    A session does so by itself, but not once QuantizeLinear stands between the two.
-    """
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in (*node.input, *captured(node)):
-            readers.setdefault(name, []).append(node)
-    constants, additions = Constants(graph), Additions(graph)
-    ends = {value.name for value in graph.output}
-    folded: set[str] = set()
-    for node in graph.node:
-        if node.op_type != "Conv" or node.output[0] in ends:
-            continue
-        (norm, *more) = readers.get(node.output[0], [None])
-        if norm is None or more or norm.op_type != "BatchNormalization":
-            continue
-        found = _folded(node, norm, constants)
-        if found is None:
-            continue
-        stem = norm.output[0]
-        names = [
-            additions.add(_free(graph, f"{stem}.{what}"), values)
-            for what, values in zip(("weight", "bias"), found, strict=True)
-        ]
-        source = node.input[0]
-        del node.input[:]
-        node.input.extend([source, *names])
-        node.output[0] = stem
-        folded.add(stem)
-    if folded:
-        norms = ("BatchNormalization",)
-        kept = [n for n in graph.node if n.op_type not in norms or n.output[0] not in folded]
-        del graph.node[:]
-        graph.node.extend(kept)
-        drop_unread(graph)
-        some = f"{len(folded)} normalisation" + ("s" if len(folded) > 1 else "")
-        said.append(f"{some} folded into the convolution before")
-
-
-def _folded(conv: Any, norm: Any, constants: Constants) -> Sequence[np.ndarray] | None:
-    """Return weight and bias of a convolution with its normalisation; None where it can't be."""
-    weight = next(
-        (w for rank in (3, 4, 5) if (w := constants.floats(conv.input[1], rank)) is not None), None
-    )
-    told = [constants.floats(name, 1) for name in norm.input[1:5]]
-    bias = constants.floats(conv.input[2], 1) if len(conv.input) > 2 and conv.input[2] else 0.0
-    trains = attributes(norm).get("training_mode") or len([o for o in norm.output if o]) > 1
-    if weight is None or bias is None or trains or any(each is None for each in told):
-        return None
-    scale, shift, mean, variance = (np.asarray(each, dtype=np.float64) for each in told)
-    factor = scale / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
-    turned = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    moved = (np.asarray(bias, dtype=np.float64) - mean) * factor + shift
-    return (weight * turned).astype(np.float32), moved.astype(np.float32)
