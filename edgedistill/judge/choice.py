@@ -258,8 +258,7 @@ def _slower(mine: Figures, theirs: Figures) -> bool:
     if mine.speedup and theirs.speedup:
         fast, slow = mine.speedup.high, theirs.speedup.low
         if fast is not None and slow is not None:
-            apart = apart and fast < slow
-            return apart or TIE * fast < slow
+            return fast < slow if apart else TIE * fast < slow
     return apart
 
 

@@ -72,7 +72,8 @@ class Steps:
         values = {name: value for name, value in known.items() if name in names(module.Settings)}
         values |= decided
         wished = self.wishes.of(stage) if told is None else told
-        if {**values, **wished}.get("device", "cpu") != "cpu" and "dtype" not in decided:
+        elsewhere = {**values, **wished}.get("device", "cpu") != "cpu"
+        if elsewhere and "dtype" in values and "dtype" not in decided:
             values["dtype"] = host.gpu_dtype
         values |= wished
         settings = plain(coerce(module.Settings, values, stage))
