@@ -60,6 +60,8 @@ def lacks(course: Course, row: Candidate, graph: Step | Source) -> str | None:
             why = scheme.valid(known, course.target, processor)
             if why:
                 return f"{Path(row.scheme).name}: {why}"
+        if course.artifact(graph).facts["precision"] != scheme.PRECISION:
+            return f"{Path(row.scheme).name}: no product of the graph has constant weights"
     wanted = course.target.runtime.onnxruntime
     found = operators.missing(course.folder(graph) / "model.onnx", wanted)
     if not found:

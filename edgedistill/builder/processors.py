@@ -60,8 +60,7 @@ def _known(course: Course, row: Candidate, processor: str) -> OnProcessor:
         found = _run(course, row, processor, cpu)
     except EdgedistillError as error:
         return _unchecked(processor, str(error))
-    if found.state != "not_checked":
-        course.store.decide(key, dataclasses.asdict(found))
+    course.store.decide(key, dataclasses.asdict(found))
     return found
 
 

@@ -31,7 +31,8 @@ def fold_constants(graph: Any) -> None:
         if node.op_type == "Gemm" and len(node.input) > 2:
             bias = known.get(node.input[2])
             if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
-                flat = numpy_helper.from_array(numpy_helper.to_array(bias)[0], f"{bias.name}.row")
+                name = free(graph, f"{bias.name}.row")
+                flat = numpy_helper.from_array(numpy_helper.to_array(bias)[0], name)
                 node.input[2] = flat.name
                 known[flat.name] = flat
         if source is None or node.op_type not in FOLDED or node.output[0] in ends:

@@ -12,13 +12,12 @@ from edgedistill.errors import ModelError
 from edgedistill.progress import silent
 from edgedistill.records import Progress
 from edgedistill.settings import setting
-from edgedistill.stages import indexed
+from edgedistill.stages import _lesson, indexed
 from edgedistill.train.pace import Training
 
 INPUTS = {"model": "model", "train": "arrays", "validation": "arrays"}
 OUTPUT = "model"
 PACKAGES = ("torch", "transformers", "safetensors", "numpy")
-GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def run(
 
     model, work = _work(inputs, settings, out / ".resume", progress)
     fitted = loop.fit(model, work)
-    gap = loop.score(model, work.examples.few(GAP_ROWS), work)
+    gap = _lesson.train_score(model, work)
     weights.save(model, out, beside=inputs["model.0"], labels=settings.labels)
     return {
         **fitted.facts(),

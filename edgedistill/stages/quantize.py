@@ -80,10 +80,6 @@ def run(
             return rows.unpadded(CHUNK, order)
 
         made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
-        if scheme.PRECISION == "int8" and not _holds_int8(made):
-            raise ModelError(
-                "nothing of the graph can be int8: no product of it has constant weights"
-            )
         return clean.clean(halves.halve(made), ir=parent.ir_version)
 
     made = apply(told, rows.order)
@@ -107,7 +103,7 @@ def run(
         progress({"kind": "note", "text": text + "training rows are answered as before"})
     return {
         **inspect.describe(path, settings.session),
-        "precision": scheme.PRECISION,
+        "precision": _precision(made, scheme),
         "processors": list(scheme.exact_on(told)),
         "against_parent": against,
         "batched": None if fixed.batch else _batched(path, rows, settings),
@@ -116,11 +112,13 @@ def run(
     }
 
 
-def _holds_int8(model: Any) -> bool:
+def _precision(model: Any, scheme: Any) -> str:
+    """Return the scheme's precision, or "fp32" where it found nothing to make int8."""
     from onnx import TensorProto
 
     kinds = (TensorProto.INT8, TensorProto.UINT8)
-    return any(tensor.data_type in kinds for tensor in model.graph.initializer)
+    found = any(tensor.data_type in kinds for tensor in model.graph.initializer)
+    return scheme.PRECISION if found or scheme.PRECISION != "int8" else "fp32"
 
 
 class _Rows:

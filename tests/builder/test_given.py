@@ -8,6 +8,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from edgedistill import bundle, job, report
 from edgedistill.builder.course import steps_of
@@ -153,6 +154,27 @@ def test_int8_that_does_not_fit_leaves_the_graph_as_it_came(asked, tmp_path):
     opened = bundle.load(made.folder)
     assert opened.predict("w0 w20")[0][0][0] == "red"
     assert opened.manifest["encode"]["max_length"] <= 24
+
+
+def test_a_graph_of_which_nothing_can_be_int8_ships_as_it_came(asked, tmp_path):
+    def computed(model):  # its only weights are made anew in each run
+        nodes = [
+            helper.make_node("Cast", ["attention_mask"], ["seen"], to=handmade.FLOAT),
+            helper.make_node("ReduceMax", ["seen"], ["most"], keepdims=0),
+            helper.make_node("Mul", ["product", "most"], ["grown"]),
+        ]
+        for place, node in enumerate(nodes):
+            model.graph.node.insert(place, node)
+        model.graph.node[-1].input[1] = "grown"
+
+    net = changed(handmade.texts(tmp_path / "m"), computed)
+    alone = {"quantize.scheme_settings.embeddings": "false"}
+    made = build_job(asked(net, settings=alone))
+    assert made.chosen == "onnx fp32"
+    dropped = {row["name"]: row for row in made.record["rows"] if row["state"] == "dropped"}
+    assert set(dropped) == INT8
+    for row in dropped.values():
+        assert row["reason"].endswith("no product of the graph has constant weights")
 
 
 def test_labels_without_training_rows_are_a_warning(asked, tmp_path):
