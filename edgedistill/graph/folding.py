@@ -27,7 +27,6 @@ def fold_constants(graph: Any) -> None:
     kept = []
     for node in graph.node:
         source = known.get(node.input[0]) if node.input else None
-        told = attributes(node)
         if node.op_type == "Gemm" and len(node.input) > 2:
             bias = known.get(node.input[2])
             if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
@@ -40,7 +39,7 @@ def fold_constants(graph: Any) -> None:
             continue
         values = numpy_helper.to_array(source)
         if node.op_type == "Transpose":
-            values = np.ascontiguousarray(values.transpose(told.get("perm")))
+            values = np.ascontiguousarray(values.transpose(attributes(node).get("perm")))
         known[node.output[0]] = numpy_helper.from_array(values, node.output[0])
     if len(kept) < len(graph.node) or len(known) > len(graph.initializer):
         kept = [type(node).FromString(node.SerializeToString()) for node in kept]

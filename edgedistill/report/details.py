@@ -111,10 +111,74 @@ def _more_figures(report: Mapping[str, Any]) -> str:
     row = words.shown(report)
     if row is None:
         return ""
-    pairs = [(name, text) for name, text in words.more_figures(row, words.source(report)) if text]
+    pairs = [(name, text) for name, text in more_figures(row, words.source(report)) if text]
     inner = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text, 400)}</dd>" for name, text in pairs)
     head = f"<section>\n<h2>More of {user(row['name'])}</h2>\n"
     return f'{head}<dl class="pairs">{inner}</dl>\n</section>' if pairs else ""
+
+
+def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[str, str]]:
+    """Return what the table has no room for, of one row."""
+    latency, encode, graph = row["latency_ms"], row["encode_ms"], row["graph"]
+    made = []
+    if latency:
+        names = [name for name in ("p50", "p90", "p99", "cold") if latency[name] is not None]
+        told = ", ".join(f"{name} {number(latency[name])}" for name in names)
+        low, high = number(latency["p90_low"]), number(latency["p90_high"])
+        spent = f"{latency['runs']:,} runs in {latency['rounds']:,} rounds"
+        made.append(("latency here, ms", f"{told} (p90 from {low} to {high}; {spent})"))
+    if encode:
+        told = ", ".join(f"{name} {number(value)}" for name, value in encode.items())
+        made.append(("encoding, apart, ms", told))
+    if row["load_ms"] is not None:
+        made.append(("loading, ms", number(row["load_ms"])))
+    if row["parameters"]:
+        made.append(("parameters", f"{row['parameters']:,}"))
+    if _learned(row):
+        made.append(("training rows", _learned(row)))
+    if words.unseen_words(row, whose):
+        made.append(("unseen words", words.unseen_words(row, whose)))
+    if row["scheme"]:
+        made.append(("precision", f"{row['precision']}, {row['scheme']}"))
+    if graph and graph["nodes"]:
+        fused = ", ".join(f"{count} {name}" for name, count in (graph["fusions"] or {}).items())
+        made.append(("graph", f"{graph['nodes']:,} nodes" + (f"; fused: {fused}" if fused else "")))
+    if graph and graph.get("batched") and row["scheme"]:
+        made.append(("batches", _batched(graph["batched"])))
+    if graph and (graph.get("recovered") or {}).get("floats"):
+        made.append(("accuracy recovered", _recovered(graph["recovered"])))
+    return made
+
+
+def _learned(row: Mapping[str, Any]) -> str:
+    """Say how much better a row answers what it was trained on than what it was not."""
+    train, validation = row["score"]["train"], row["score"]["validation"]
+    if not train or not validation:
+        return ""
+    gap = train["value"] - validation["value"]
+    return (
+        f"{points(train['value'])} on {train['rows']:,} of them, {points(validation['value'])} on "
+        f"validation: a gap of {points(gap)} points"
+    )
+
+
+def _batched(told: Mapping[str, Any]) -> str:
+    """Say how many answers padding and batch-mates change."""
+    changed = number(told["changed_points"])
+    return (
+        f"{changed} % of {told['rows']:,} training rows are answered otherwise in padded batches "
+        f"of {told['batch']} than alone"
+    )
+
+
+def _recovered(told: Mapping[str, Any]) -> str:
+    """Say which operators returned to float, and what it gave."""
+    names = ", ".join(words.plain(name, 60) for name in told["floats"])
+    before, after = points(told["before_points"]), points(told["after_points"])
+    return (
+        f"{len(told['floats'])} of {told['of']} operators in float again: int8 cost {before} "
+        f"points on {told['rows']:,} validation rows, now {after} ({names})"
+    )
 
 
 def _sentence(text: str) -> str:

@@ -242,18 +242,6 @@ def unseen_words(row: Mapping[str, Any], whose: str = "teacher") -> str:
     return said
 
 
-def learned(row: Mapping[str, Any]) -> str:
-    """Say how much better a row answers what it was trained on than what it was not."""
-    train, validation = row["score"]["train"], row["score"]["validation"]
-    if not train or not validation:
-        return ""
-    gap = train["value"] - validation["value"]
-    return (
-        f"{points(train['value'])} on {train['rows']:,} of them, {points(validation['value'])} on "
-        f"validation: a gap of {points(gap)} points"
-    )
-
-
 def on_processors(report: Mapping[str, Any]) -> list[str]:
     """Say what the chosen file answers as each of the target's processors; the unchecked last."""
     found = report.get("processors") or []
@@ -357,58 +345,6 @@ def metric(report: Mapping[str, Any]) -> str:
     row, why = shown(report) or baseline(report), report["data"].get("metric_reason")
     name = (row["score"]["metric"] if row else None) or "–"
     return plain(f"{name}: {why}" if why else name)
-
-
-def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[str, str]]:
-    """Return what the table has no room for, of one row."""
-    latency, encode, graph = row["latency_ms"], row["encode_ms"], row["graph"]
-    made = []
-    if latency:
-        names = [name for name in ("p50", "p90", "p99", "cold") if latency[name] is not None]
-        told = ", ".join(f"{name} {number(latency[name])}" for name in names)
-        low, high = number(latency["p90_low"]), number(latency["p90_high"])
-        spent = f"{latency['runs']:,} runs in {latency['rounds']:,} rounds"
-        made.append(("latency here, ms", f"{told} (p90 from {low} to {high}; {spent})"))
-    if encode:
-        told = ", ".join(f"{name} {number(value)}" for name, value in encode.items())
-        made.append(("encoding, apart, ms", told))
-    if row["load_ms"] is not None:
-        made.append(("loading, ms", number(row["load_ms"])))
-    if row["parameters"]:
-        made.append(("parameters", f"{row['parameters']:,}"))
-    if learned(row):
-        made.append(("training rows", learned(row)))
-    if unseen_words(row, whose):
-        made.append(("unseen words", unseen_words(row, whose)))
-    if row["scheme"]:
-        made.append(("precision", f"{row['precision']}, {row['scheme']}"))
-    if graph and graph["nodes"]:
-        fused = ", ".join(f"{count} {name}" for name, count in (graph["fusions"] or {}).items())
-        made.append(("graph", f"{graph['nodes']:,} nodes" + (f"; fused: {fused}" if fused else "")))
-    if graph and graph.get("batched") and row["scheme"]:
-        made.append(("batches", _batched(graph["batched"])))
-    if graph and (graph.get("recovered") or {}).get("floats"):
-        made.append(("accuracy recovered", _recovered(graph["recovered"])))
-    return made
-
-
-def _batched(told: Mapping[str, Any]) -> str:
-    """Say how many answers padding and batch-mates change."""
-    changed = number(told["changed_points"])
-    return (
-        f"{changed} % of {told['rows']:,} training rows are answered otherwise in padded batches "
-        f"of {told['batch']} than alone"
-    )
-
-
-def _recovered(told: Mapping[str, Any]) -> str:
-    """Say which operators returned to float, and what it gave."""
-    names = ", ".join(plain(name, 60) for name in told["floats"])
-    before, after = points(told["before_points"]), points(told["after_points"])
-    return (
-        f"{len(told['floats'])} of {told['of']} operators in float again: int8 cost {before} "
-        f"points on {told['rows']:,} validation rows, now {after} ({names})"
-    )
 
 
 def instructions(where: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from edgedistill.report import jobfile, words
+from edgedistill.report import details, jobfile, words
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_whole_vocabulary_is_no_news(invented):
     told = _with_vocabulary(copy.deepcopy(invented), 30522)
     row = words.shown(told)
     assert words.folded(row, words.baseline(told)) == []
-    assert "unseen words" in dict(words.more_figures(row))
+    assert "unseen words" in dict(details.more_figures(row))
 
 
 def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
@@ -178,13 +178,13 @@ def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
         "recovered": {"floats": ["/head/Gemm"], "of": 38, "rows": 2000, "before_points": 1.2,
                       "after_points": 0.31},
     }  # fmt: skip
-    told = dict(words.more_figures({**row, "scheme": "dynamic_int8"}))
+    told = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))
     assert told["batches"].startswith("0.78 % of 256 training rows are answered otherwise")
     assert told["accuracy recovered"] == (
         "1 of 38 operators in float again: int8 cost 1.2 points on 2,000 validation rows, "
         "now 0.3 (/head/Gemm)"
     )
-    assert "batches" not in dict(words.more_figures({**row, "scheme": None}))
+    assert "batches" not in dict(details.more_figures({**row, "scheme": None}))
 
 
 def test_the_gap_between_training_and_validation_rows_is_on_the_page(invented):
@@ -194,9 +194,9 @@ def test_the_gap_between_training_and_validation_rows_is_on_the_page(invented):
     train = {"value": 99.6, "low": 99.0, "high": 99.9, "rows": 256}
     row["score"] = {**row["score"], "train": train, "validation": {**train, "value": 96.25}}
     said = "99.6 on 256 of them, 96.2 on validation: a gap of 3.3 points"
-    assert dict(words.more_figures(row))["training rows"] == said
+    assert dict(details.more_figures(row))["training rows"] == said
     rows = [row if each["name"] == row["name"] else each for each in invented["rows"]]
     assert said in html({**invented, "rows": rows})
     assert "training rows" not in dict(
-        words.more_figures({**row, "score": {**row["score"], "train": None}})
+        details.more_figures({**row, "score": {**row["score"], "train": None}})
     )
