@@ -242,7 +242,7 @@ def _costs(held: _Contest, single: Candidate, row: Candidate, enough: str | None
     assert isinstance(row.graph, Step)
     recovered = course.artifact(row.graph).facts["recovered"]
     if recovered:
-        lost = recovered["before_points"]
+        lost = recovered.get("milder_points", recovered["before_points"])
     else:
         drop = figures.judge(course, row, single, "validation").drop
         lost = drop.value if drop else 0.0

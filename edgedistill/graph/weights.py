@@ -88,6 +88,13 @@ class Additions:
         return name
 
 
+def to_float(source: str, result: str) -> Any:
+    """Return the Cast of a tensor to float32."""
+    from onnx import TensorProto, helper
+
+    return helper.make_node("Cast", [source], [result], name=f"{result}.Cast", to=TensorProto.FLOAT)
+
+
 def captured(node: Any) -> list[str]:
     """List the outer names that the graphs inside a node read."""
     found: list[str] = []

@@ -145,8 +145,9 @@ def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[s
         made.append(("graph", f"{graph['nodes']:,} nodes" + (f"; fused: {fused}" if fused else "")))
     if graph and graph.get("batched") and row["scheme"]:
         made.append(("batches", _batched(graph["batched"])))
-    if graph and (graph.get("recovered") or {}).get("floats"):
-        made.append(("accuracy recovered", _recovered(graph["recovered"])))
+    recovered = (graph or {}).get("recovered") or {}
+    if recovered.get("floats") or recovered.get("milder"):
+        made.append(("accuracy recovered", _recovered(recovered)))
     return made
 
 
@@ -172,13 +173,13 @@ def _batched(told: Mapping[str, Any]) -> str:
 
 
 def _recovered(told: Mapping[str, Any]) -> str:
-    """Say which operators returned to float, and what it gave."""
-    names = ", ".join(words.plain(name, 60) for name in told["floats"])
+    """Say what was set otherwise, which operators returned to float, and what it gave."""
+    said = [f"{words.plain(name, 60)} in {value}" for name, value in told.get("milder", {}).items()]
+    names = ", ".join(words.plain(name, 60) for name in told.get("floats", ()))
+    said += [f"{len(told['floats'])} of {told['of']} operators in float again"] if names else []
     before, after = points(told["before_points"]), points(told["after_points"])
-    return (
-        f"{len(told['floats'])} of {told['of']} operators in float again: int8 cost {before} "
-        f"points on {told['rows']:,} validation rows, now {after} ({names})"
-    )
+    text = f"{' and '.join(said)}: int8 cost {before} points on {told['rows']:,} validation rows, "
+    return f"{text}now {after}" + (f" ({names})" if names else "")
 
 
 def _sentence(text: str) -> str:

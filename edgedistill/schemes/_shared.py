@@ -1,24 +1,17 @@
-"""What the schemes of int8 share: where the arithmetic is exact, and embedding tables by row."""
+"""What the schemes of int8 share: settings, where the arithmetic is exact, what can be int8."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgedistill.graph.weights import (
-    FULL,
-    SEVEN_BITS,
-    Additions,
-    Constants,
-    attributes,
-    symmetric,
-)
+from edgedistill.graph.weights import FULL, SEVEN_BITS, Constants, attributes
+from edgedistill.schemes import _tables
 from edgedistill.settings import setting
 
 EXACT_AT_SEVEN_BITS = ("arm64", "arm64+dotprod", "x86-64+avx2", "x86-64+vnni")
 EXACT_AT_FULL_RANGE = ("arm64", "arm64+dotprod", "x86-64+vnni")
-SMALLEST_TABLE = 4096  # values; a smaller table (token types) saves nothing
 
 
 @dataclass(frozen=True)
@@ -28,10 +21,19 @@ class Int8:
     reduce_range: bool = setting(
         False, "seven-bit weights: exact on x86 without VNNI, at nearly no cost in score"
     )
-    embeddings: bool = setting(True, "quantize embedding tables too, one scale per row")
+    embeddings: str = setting(
+        _tables.PRECISIONS[0],
+        "tables, one scale a row: int4 (large ones; others int8), int8, or as they are",
+        choices=_tables.PRECISIONS,
+    )
     floats: tuple[str, ...] = setting(
         (), "operators that stay in float, by the name of their result"
     )
+
+    @property
+    def tables(self) -> bool:
+        """Say whether embedding tables are quantized."""
+        return self.embeddings != "float32"
 
     @property
     def largest(self) -> int:
@@ -57,6 +59,11 @@ def exact_on(settings: Int8) -> tuple[str, ...]:
     return EXACT_AT_SEVEN_BITS if settings.reduce_range else EXACT_AT_FULL_RANGE
 
 
+def milder(settings: Int8) -> Int8 | None:
+    """Return settings that cost less of the score, and more bytes; None where there are none."""
+    return replace(settings, embeddings="int8") if settings.embeddings == "int4" else None
+
+
 def is_product(constants: Constants, node: Any) -> bool:
     """Say whether a node is a MatMul or Gemm with constant weights, of an input that is none."""
     if node.op_type not in ("MatMul", "Gemm"):
@@ -67,14 +74,6 @@ def is_product(constants: Constants, node: Any) -> bool:
     return plain and weights is not None and node.input[0] not in constants
 
 
-def is_lookup(constants: Constants, node: Any) -> bool:
-    """Say whether a node takes rows from a large constant table."""
-    if node.op_type != "Gather" or attributes(node).get("axis", 0) != 0:
-        return False
-    table = constants.floats(node.input[0], rank=2)
-    return table is not None and table.size >= SMALLEST_TABLE
-
-
 def quantizable(
     model: Any, settings: Int8, product: Callable[[Constants, Any], bool] = is_product
 ) -> list[str]:
@@ -83,38 +82,5 @@ def quantizable(
     return [
         node.output[0]
         for node in model.graph.node
-        if product(constants, node) or (settings.embeddings and is_lookup(constants, node))
-    ]
-
-
-def to_float(source: str, result: str) -> Any:
-    """Return the Cast of a tensor to float32."""
-    from onnx import TensorProto, helper
-
-    return helper.make_node("Cast", [source], [result], name=f"{result}.Cast", to=TensorProto.FLOAT)
-
-
-def lookup(constants: Constants, additions: Additions, node: Any) -> list[Any]:
-    """Return what stands for a lookup: int8 rows, Cast, Mul by the scale of each row.
-
-    A run touches only the rows that it needs; it costs less accuracy than one scale for the table
-    (which is all that onnxruntime's own quantizer has), at the same size.
-    """
-    from onnx import helper
-
-    name, ids, output = node.input[0], node.input[1], node.output[0]
-    rows, row_scales = f"{name}.rows_int8", f"{name}.rows_scale"
-    if rows not in additions:
-        table = constants.floats(name, rank=2)
-        assert table is not None
-        values, scales = symmetric(table, axis=0)
-        additions.add(rows, values)
-        additions.add(row_scales, scales[:, None])
-    return [
-        helper.make_node("Gather", [rows, ids], [f"{output}.int8"], name=f"{output}.Gather"),
-        to_float(f"{output}.int8", f"{output}.float"),
-        helper.make_node("Gather", [row_scales, ids], [f"{output}.scale"], name=f"{output}.Scales"),
-        helper.make_node(
-            "Mul", [f"{output}.float", f"{output}.scale"], [output], name=f"{output}.Mul"
-        ),
+        if product(constants, node) or (settings.tables and _tables.is_lookup(constants, node))
     ]

@@ -21,7 +21,7 @@ from edgedistill.errors import ModelError
 from edgedistill.graph import calibrate, clean
 from edgedistill.graph.simplify import MASKED, drop_unread
 from edgedistill.graph.weights import Additions, Constants, attributes, need_opset, symmetric
-from edgedistill.schemes import Calibration, _shared, _smooth
+from edgedistill.schemes import Calibration, _shared, _smooth, _tables
 from edgedistill.schemes._shared import Int8
 from edgedistill.settings import setting
 
@@ -224,9 +224,11 @@ class _Work:
         if output in self._clips:
             return []  # the range begins at 0, so quantizing clips
         constants = self._plan.constants
-        rows = self._settings.embeddings and output not in self._plan.floats
-        if rows and _shared.is_lookup(constants, node):
-            return [*_shared.lookup(constants, self._additions, node), *self._entered(output)]
+        rows = self._settings.tables and output not in self._plan.floats
+        if rows and _tables.is_lookup(constants, node):
+            told = {"precision": self._settings.embeddings}
+            found = _tables.lookup(constants, self._additions, node, **told)
+            return [*found, *self._entered(output)]
         source = node.input[0] if node.input else ""
         whole = self._plan.inside | (
             {*self._plan.range_of} if output in self._plan.whole else set()

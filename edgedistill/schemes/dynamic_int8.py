@@ -2,7 +2,7 @@
 
 Matrix products with constant weights become DynamicQuantizeLinear, MatMulInteger and a Mul by
 scales, which every session since onnxruntime 1.15 fuses. Weights are signed and symmetric, one
-scale per output channel. Embedding tables get one scale per row.
+scale per output channel. Embedding tables get one scale per row (`_tables`).
 
 On x86 without VNNI the product of u8 and s8 pairs is summed in 16 bits and saturates; weights of
 seven bits ([-64, 64]) never do. Activations share one scale over the whole tensor, padding and
@@ -17,11 +17,19 @@ from typing import Any
 import numpy as np
 
 from edgedistill.graph.simplify import drop_unread
-from edgedistill.graph.weights import Additions, Constants, attributes, need_opset, symmetric
-from edgedistill.schemes import Calibration, _shared
+from edgedistill.graph.weights import (
+    Additions,
+    Constants,
+    attributes,
+    need_opset,
+    symmetric,
+    to_float,
+)
+from edgedistill.schemes import Calibration, _shared, _tables
 from edgedistill.schemes._shared import Int8 as Settings
 from edgedistill.schemes._shared import exact_on as exact_on
 from edgedistill.schemes._shared import for_processors as for_processors
+from edgedistill.schemes._shared import milder as milder
 
 PRECISION = "int8"
 CALIBRATES = False
@@ -87,8 +95,9 @@ class _Work:
             return [node]
         if _shared.is_product(self._constants, node):
             return self._product(node)
-        if self._settings.embeddings and _shared.is_lookup(self._constants, node):
-            return _shared.lookup(self._constants, self._additions, node)
+        if self._settings.tables and _tables.is_lookup(self._constants, node):
+            told = {"precision": self._settings.embeddings}
+            return _tables.lookup(self._constants, self._additions, node, **told)
         return [node]
 
     def _product(self, node: Any) -> list[Any]:
@@ -110,7 +119,7 @@ class _Work:
                 [f"{output}.int32"],
                 name=f"{output}.MatMulInteger",
             ),
-            _shared.to_float(f"{output}.int32", f"{output}.float"),
+            to_float(f"{output}.int32", f"{output}.float"),
             helper.make_node(
                 "Mul", [f"{source}.scale", scales], [f"{output}.scales"], name=f"{output}.Scales"
             ),

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.graph.weights import Additions, attributes, captured
+from edgedistill.graph.weights import Additions, attributes, captured, to_float
 from edgedistill.schemes import Calibration
-from edgedistill.schemes._shared import to_float
 from edgedistill.target import PROCESSORS
 
 PRECISION = "fp16"
@@ -56,6 +55,10 @@ def for_processors(processors: tuple[str, ...]) -> Mapping[str, Any]:
 def exact_on(settings: Settings) -> tuple[str, ...]:
     """Name the processors on which the arithmetic is exact: all, since it is float32's."""
     return tuple(PROCESSORS)
+
+
+def milder(settings: Settings) -> None:
+    """Return None: there is nothing to set."""
 
 
 def quantizable(model: Any, settings: Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """Quantize: one scheme over a graph, held against its parent on training rows.
 
-Where validation rows are given and int8 costs more points on them than allowed, the operators that
-cost most return to float.
+Where validation rows are given and int8 costs more points on them than allowed, the scheme's milder
+settings are tried, and the operators that cost most return to float.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ def run(
     if settings.recover and indexed(inputs, "validation") and hasattr(told, "floats"):
         seen = _Rows(inputs, settings, "validation", settings.recover_rows)
         held = _Held(source / "model.onnx", rows, seen, settings)
-        kept, recovered = _recovered(held, scheme, told, (parent, made), apply, progress)
-        if kept:
-            told = dataclasses.replace(told, floats=(*told.floats, *kept))
+        told, recovered = _recovered(held, scheme, told, (parent, made), apply, progress)
+        if recovered.get("floats") or recovered.get("milder"):
             made = apply(told, rows.order)
     path = out / "model.onnx"
     clean.save(made, path)
@@ -207,17 +206,39 @@ def _recovered(
     graphs: tuple[Any, Any],
     apply: Callable[[Any, Sequence[int]], Any],
     progress: Progress,
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return which operators return to float, and the facts of the attempt."""
+) -> tuple[Any, dict[str, Any]]:
+    """Return the settings that recover what int8 costs too much, and the facts of the attempt.
+
+    The scheme's milder settings come first, then operators in float.
+    """
     from edgedistill.stages import _recovery
 
     settings, (parent, made) = held.settings, graphs
     truth = held.seen.truth()
     best = held.score(held.logits(held.parent, held.seen), truth)
-    before = best - held.score(held.logits(made, held.seen), truth)
-    about = {"rows": len(truth), "allowed_points": settings.recover_points, "before_points": before}
+
+    def cost(model: Any) -> float:
+        return best - held.score(held.logits(model, held.seen), truth)
+
+    before = now = cost(made)
+    about: dict[str, Any] = {
+        "rows": len(truth),
+        "allowed_points": settings.recover_points,
+        "before_points": before,
+    }
     if before <= settings.recover_points:
-        return (), about
+        return told, about
+    milder = scheme.milder(told)
+    if milder is not None and (without := cost(apply(milder, held.few.order))) < before:
+        names = [name for name, value in vars(milder).items() if value != getattr(told, name)]
+        about["milder"] = {name: getattr(milder, name) for name in names}
+        told, now = milder, without
+        said = ", ".join(f"{name} in {value}" for name, value in about["milder"].items())
+        text = f"{settings.scheme} costs {before:.1f} points; with {said} {now:.1f}"
+        progress({"kind": "note", "text": text})
+    about["milder_points"] = about["after_points"] = now
+    if now <= settings.recover_points:
+        return told, about
     order = held.few.order[:: max(1, len(held.few.order) // FEW)][:FEW]
     right = held.logits(held.parent, held.few, order)
 
@@ -225,8 +246,7 @@ def _recovered(
         return apply(dataclasses.replace(told, floats=(*told.floats, *floats)), rows)
 
     def lost(floats: tuple[str, ...]) -> float:
-        logits = held.logits(graph(floats, held.few.order), held.seen)
-        return best - held.score(logits, truth)
+        return cost(graph(floats, held.few.order))
 
     def moved(floats: tuple[str, ...]) -> float:
         return _recovery.moved(right, held.logits(graph(floats, order), held.few, order))
@@ -234,18 +254,16 @@ def _recovered(
     names = [name for name in scheme.quantizable(parent, told) if name not in told.floats]
     kept, tried = _recovery.recover(
         _recovery.Trial(lost, moved, names),
-        before=before,
+        before=now,
         allowed=settings.recover_points,
         most=settings.recover,
         progress=progress,
     )
-    after = next((one["lost_points"] for one in tried[len(kept) - 1 :]), before) if kept else before
-    text = (
-        f"{settings.scheme} costs {before:.1f} points; with {len(kept)} of {len(names)} operators "
-    )
+    after = next((one["lost_points"] for one in tried[len(kept) - 1 :]), now) if kept else now
+    text = f"{settings.scheme} costs {now:.1f} points; with {len(kept)} of {len(names)} operators "
     progress({"kind": "note", "text": f"{text}in float {after:.1f}"})
-    more = {"floats": list(kept), "of": len(names), "after_points": after, "tried": tried}
-    return kept, {**about, **more}
+    about |= {"floats": list(kept), "of": len(names), "after_points": after, "tried": tried}
+    return dataclasses.replace(told, floats=(*told.floats, *kept)), about
 
 
 def _batched(path: Path, rows: _Rows, settings: Settings) -> dict[str, Any]:

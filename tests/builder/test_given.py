@@ -168,7 +168,7 @@ def test_a_graph_of_which_nothing_can_be_int8_ships_as_it_came(asked, tmp_path):
         model.graph.node[-1].input[1] = "grown"
 
     net = changed(handmade.texts(tmp_path / "m"), computed)
-    alone = {"quantize.scheme_settings.embeddings": "false"}
+    alone = {"quantize.scheme_settings.embeddings": "float32"}
     made = build_job(asked(net, settings=alone))
     assert made.chosen == "onnx fp32"
     dropped = {row["name"]: row for row in made.record["rows"] if row["state"] == "dropped"}

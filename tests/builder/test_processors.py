@@ -33,7 +33,7 @@ from edgedistill.schemes import dynamic_int8 as honest
 
 PRECISION, CALIBRATES, PACKAGES = honest.PRECISION, honest.CALIBRATES, honest.PACKAGES
 Settings, valid, spared = honest.Settings, honest.valid, honest.spared
-quantizable = honest.quantizable
+quantizable, milder = honest.quantizable, honest.milder
 
 
 def word(facts):

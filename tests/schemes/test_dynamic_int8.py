@@ -86,7 +86,7 @@ def test_each_row_of_a_table_has_its_own_scale():
 def test_small_tables_and_a_setting_keep_floats():
     small, large = np.ones((2, 16), np.float32), np.ones((600, 16), np.float32)
     assert [node.op_type for node in quantized(lookup(small)).graph.node] == ["Gather"]
-    kept = quantized(lookup(large), embeddings=False)
+    kept = quantized(lookup(large), embeddings="float32")
     assert [node.op_type for node in kept.graph.node] == ["Gather"]
 
 

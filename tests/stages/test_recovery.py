@@ -10,6 +10,7 @@ from edgedistill.data import arrays
 from edgedistill.graph import session
 from edgedistill.graph.weights import Constants
 from edgedistill.progress import silent
+from edgedistill.schemes import _tables
 from edgedistill.stages import _recovery
 from edgedistill.tasks import text_classification as task
 
@@ -67,17 +68,21 @@ def planted(source, exported, tmp_path):
         values[..., 0] *= change
         node.input[index] = f"planted.{index}.{change}"
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[index]))
+    return spread(model, source, folder, tmp_path / "planted"), pooler.output[0]
+
+
+def spread(model, source, folder, out):
+    """Write a graph that answers no label always, with the files of `folder` beside it."""
     head = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
-    bias = constants.floats(head.input[2], rank=1)
-    spread = bias - answers(model, source).mean(axis=0)  # no label is answered always
+    bias = Constants(model.graph).floats(head.input[2], rank=1)
+    values = bias - answers(model, source).mean(axis=0)
     head.input[2] = "planted.bias"
-    model.graph.initializer.append(onnx.numpy_helper.from_array(spread, "planted.bias"))
-    out = tmp_path / "planted"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values, "planted.bias"))
     out.mkdir()
     for file in folder.iterdir():
         (out / file.name).write_bytes(file.read_bytes())
     onnx.save(model, out / "model.onnx")
-    return out, pooler.output[0]
+    return out
 
 
 def answers(model, source):
@@ -116,6 +121,45 @@ def test_a_product_that_int8_cannot_hold_returns_to_float(scheme, tiny, exported
     _, off = stage("quantize", inputs, **{**told, "recover": 0})
     assert off["recovered"] is None
     assert off["against_parent"]["agreement_points"] < facts["against_parent"]["agreement_points"]
+
+
+@pytest.mark.parametrize("scheme", ("dynamic_int8", "static_qoperator"))
+def test_a_table_that_int4_cannot_hold_is_int8_before_anything_returns_to_float(
+    scheme, tiny, exported, stage, tmp_path, monkeypatch
+):
+    source = tiny("bert")
+    given, _ = exported("bert")
+    model = onnx.load(given / "model.onnx")
+    folder = spread(model, source, given, tmp_path / "spread")
+    validation = labelled(folder, source, tmp_path / "validation")
+    inputs = {"graph.0": folder, "train.0": source.rows, "validation.0": validation}
+    told = {
+        **source.settings,
+        "scheme": scheme,
+        "recover_points": 25.0,
+    }  # its answers are near ties
+    monkeypatch.setattr(_tables, "LARGE", 4096)  # so that the tiny table is a large one
+    out, facts = stage("quantize", inputs, **told)
+    seen = facts["recovered"]
+    assert seen["before_points"] <= 25 and "milder" not in seen
+    assert kind_of_table(out) == onnx.TensorProto.UINT8
+
+    real = _tables.four_bits
+    monkeypatch.setattr(_tables, "four_bits", lambda table: real(table[::-1]))
+    events: list = []
+    out, facts = stage("quantize", inputs, events.append, **told)
+    seen = facts["recovered"]
+    assert seen["before_points"] > 25 >= seen["after_points"] == seen["milder_points"]
+    assert seen["milder"] == {"embeddings": "int8"} and "floats" not in seen
+    assert kind_of_table(out) == onnx.TensorProto.INT8
+    assert any("with embeddings in int8" in event.get("text", "") for event in events)
+
+
+def kind_of_table(folder):
+    """Return the type in which the table of pieces lies."""
+    graph = onnx.load(folder / "model.onnx").graph
+    wide = [tensor for tensor in graph.initializer if len(tensor.dims) == 2 and tensor.dims[1] > 1]
+    return max(wide, key=lambda tensor: tensor.dims[0]).data_type
 
 
 def test_answers_of_padded_batches_are_counted(tiny, exported, stage):
