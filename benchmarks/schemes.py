@@ -5,16 +5,18 @@
 
 The teacher (or an untrained student of it, for its speed alone) is exported, quantized by every
 scheme that serves it, each with the settings of `--vary` too, and measured round by round at one
-thread, batch 1, real lengths. Beside them `onnxruntime.quantization.quantize_dynamic` as it comes
-(the peer). Scores are of validation rows: nothing here is chosen by test rows. Ends with one line
-of JSON.
+thread, batch 1, real lengths. Beside them what there is without us: the model as `torch.onnx`
+exports it, and `onnxruntime.quantization.quantize_dynamic` of that file and of our graph. Scores
+are of validation rows: nothing here is chosen by test rows. Ends with one line of JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,11 @@ def main(**told: Any) -> None:
             found[name] = out / "model.onnx"
         found["onnxruntime dynamic"] = _peer(source / "model.onnx", Path(folder) / "peer.onnx")
         encoder = prepared.facts.teacher.encoder
+        (model,) = graph.inputs.values()
+        plain = Path(folder) / "plain.onnx"
+        _exported(_place(opened, model), _task(prepared), encoder, plain)
+        found["torch.onnx"] = plain
+        found["torch.onnx, onnxruntime dynamic"] = _peer(plain, Path(folder) / "plain_peer.onnx")
         _table(
             found,
             facts,
@@ -136,8 +143,38 @@ def _peer(source: Path, path: Path) -> Path:
     """Quantize as onnxruntime does when it is told nothing."""
     from onnxruntime.quantization import quantize_dynamic
 
+    logging.disable(logging.WARNING)
     quantize_dynamic(source, path)
     return path
+
+
+def _place(opened: Any, model: Any) -> Path:
+    """Return the folder of a model that was made, or that the user brought."""
+    return opened.store.path(model)
+
+
+def _exported(model: Path, task: Any, settings: Mapping[str, Any], path: Path) -> None:
+    """Export a model as torch's documentation has it: all inputs, any batch and length."""
+    import torch
+
+    loaded = task.model_class().from_pretrained(model, attn_implementation="eager")
+    loaded = loaded.float().eval()
+    encoder = task.open_encoder(model, settings)
+    texts = [{name: text for name in encoder.columns} for text in ("one text", "a longer one here")]
+    batch = encoder.batch(encoder.encode_many(texts), integers="int64")
+    tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+    warnings.simplefilter("ignore")  # both tools warn of themselves
+    torch.onnx.export(
+        loaded,
+        (tensors,),
+        str(path),
+        dynamo=False,
+        opset_version=17,
+        input_names=list(tensors),
+        output_names=["logits"],
+        dynamic_axes={name: {0: "batch", 1: "length"} for name in tensors}
+        | {"logits": {0: "batch"}},
+    )
 
 
 def _table(
