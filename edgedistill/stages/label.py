@@ -29,7 +29,7 @@ class Settings:
     labels: tuple[str, ...] = setting((), "the labels, in the order of the logits")
     weights: tuple[float, ...] = setting((), "of the teachers' logits; none: all alike", low=0)
     batch: int = setting(128, "rows in a batch; it does not change what is computed", low=1)
-    threads: int = setting(1, "processor threads", low=1)
+    threads: int = setting(1, "batches at once, each on one thread", low=1)
     dtype: str = setting(
         "float32", "arithmetic of matrix products", choices=("float32", "bfloat16")
     )
@@ -59,7 +59,7 @@ def run(
     from edgedistill.train import outputs, weights
     from edgedistill.train.batches import Examples
 
-    outputs.prepare(settings.threads)
+    outputs.prepare(1)
     task: Any = doors.find("tasks", settings.task, allow_code=True)
     teachers = indexed(inputs, "teacher")
     shares = settings.weights or (1.0,) * len(teachers)
@@ -83,6 +83,7 @@ def run(
             batch=settings.batch,
             dtype=settings.dtype,
             device=settings.device,
+            workers=settings.threads if settings.device == "cpu" else 1,
         )
         theirs = weights.labels_of(folder)
         if theirs is not None and settings.labels:

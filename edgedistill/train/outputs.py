@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,22 +84,34 @@ def logits(
     batch: int = 128,
     dtype: str = "float32",
     device: str = "cpu",
+    workers: int = 1,
 ) -> Iterator[np.ndarray]:
-    """Yield the logits of all rows in their order, (rows of a chunk, labels) float32."""
+    """Yield the logits of all rows in their order, (rows of a chunk, labels) float32.
+
+    `workers` batches are computed at once, each on as many threads as torch was told: with one, the
+    numbers are the same for any number of workers, and none waits for another, as the threads of
+    one product do where something else runs on the machine.
+    """
     import torch
 
     was = model.training
     model.eval()
+    pool = ThreadPoolExecutor(workers)
     try:
         for start in range(0, len(examples), CHUNK):
             stop = min(start + CHUNK, len(examples))
-            parts, places = [], sequential(examples.lengths[start:stop], batch)
-            for indices in places:
+            places = sequential(examples.lengths[start:stop], batch)
+
+            def answer(indices: np.ndarray, start: int = start) -> np.ndarray:
                 inputs = tensors(encoder.batch(examples.rows(indices + start)), device)
                 with torch.inference_mode(), arithmetic(device, dtype):
-                    parts.append(forward(model, inputs).logits.float().cpu().numpy())
+                    found: np.ndarray = forward(model, inputs).logits.float().cpu().numpy()
+                return found
+
+            parts = list((pool.map if workers > 1 else map)(answer, places))
             back = np.empty(stop - start, dtype=np.int64)
             back[np.concatenate(places)] = np.arange(stop - start)
             yield np.concatenate(parts)[back]
     finally:
+        pool.shutdown(cancel_futures=True)
         model.train(was)

@@ -40,6 +40,17 @@ def run(tmp_path, kind="bert", teachers=1, rows=None, **told):
 
 
 @pytest.mark.parametrize("kind", ["bert", "resnet"])
+def test_batches_at_once_give_the_same_bytes(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(outputs, "CHUNK", 8)
+    seen = []
+    for threads in (1, 3):
+        found, facts = run(tmp_path, kind, batch=3, threads=threads)
+        seen.append((found.stacked("logits").tobytes(), facts))
+        assert torch.get_num_threads() == 1
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("kind", ["bert", "resnet"])
 def test_each_row_has_what_the_teacher_answers_for_it_alone(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(outputs, "CHUNK", 8)  # rows stream in several chunks
     found, facts = run(tmp_path, kind, batch=4)
