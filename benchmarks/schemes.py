@@ -80,11 +80,13 @@ def main(**told: Any) -> None:
             found[name] = out / "model.onnx"
         found["onnxruntime dynamic"] = _peer(source / "model.onnx", Path(folder) / "peer.onnx")
         encoder = prepared.facts.teacher.encoder
-        (model,) = graph.inputs.values()
-        plain = Path(folder) / "plain.onnx"
-        _exported(_place(opened, model), _task(prepared), encoder, plain)
-        found["torch.onnx"] = plain
-        found["torch.onnx, onnxruntime dynamic"] = _peer(plain, Path(folder) / "plain_peer.onnx")
+        if _task(prepared).EXAMPLES == "text":
+            (model,) = graph.inputs.values()
+            plain = Path(folder) / "plain.onnx"
+            _exported(opened.store.path(model), _task(prepared), encoder, plain)
+            found["torch.onnx"] = plain
+            peer = _peer(plain, Path(folder) / "plain_peer.onnx")
+            found["torch.onnx, onnxruntime dynamic"] = peer
         _table(
             found,
             facts,
@@ -146,11 +148,6 @@ def _peer(source: Path, path: Path) -> Path:
     logging.disable(logging.WARNING)
     quantize_dynamic(source, path)
     return path
-
-
-def _place(opened: Any, model: Any) -> Path:
-    """Return the folder of a model that was made, or that the user brought."""
-    return opened.store.path(model)
 
 
 def _exported(model: Path, task: Any, settings: Mapping[str, Any], path: Path) -> None:

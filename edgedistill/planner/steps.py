@@ -250,12 +250,16 @@ class Steps:
         inputs: dict[str, Step | Source] = {"graph.0": graph, "train.0": self.encode("train", of)}
         if trained and self.wishes.settings("quantize").recover:
             inputs["validation.0"] = self.encode("validation", of)
+        auto = [name for name, value in vars(settings).items() if value == "auto"]
+        if auto:
+            raise JobError(f"quantize.scheme_settings.{auto[0]}: 'auto' is not one of its values")
         told = told if trained else {**told, "recover": 0}
         return self.step(
             "quantize",
             inputs,
             told=told,
             recover_points=self._int8_may_cost(),
+            size_mb=self.target.limits.get("size_mb", 0.0),
             scheme=scheme,
             scheme_settings=plain(settings),
             encoder=of.encoder,

@@ -173,13 +173,15 @@ def _batched(told: Mapping[str, Any]) -> str:
 
 
 def _recovered(told: Mapping[str, Any]) -> str:
-    """Say what was set otherwise, which operators returned to float, and what it gave."""
+    """Say what int8 cost at first, and what it costs by what was set or left in float."""
+    cost = f"int8 cost {points(told['before_points'])} points on {told['rows']:,} validation rows"
     said = [f"{words.plain(name, 60)} in {value}" for name, value in told.get("milder", {}).items()]
-    names = ", ".join(words.plain(name, 60) for name in told.get("floats", ()))
-    said += [f"{len(told['floats'])} of {told['of']} operators in float again"] if names else []
-    before, after = points(told["before_points"]), points(told["after_points"])
-    text = f"{' and '.join(said)}: int8 cost {before} points on {told['rows']:,} validation rows, "
-    return f"{text}now {after}" + (f" ({names})" if names else "")
+    steps = [f"with {' and '.join(said)} {points(told['milder_points'])}"] if said else []
+    if told.get("floats"):
+        names = ", ".join(words.plain(name, 60) for name in told["floats"])
+        count = f"with {len(told['floats'])} of {told['of']} operators in float again"
+        steps.append(f"{count} {points(told['after_points'])} ({names})")
+    return "; ".join([cost, *steps])
 
 
 def _sentence(text: str) -> str:

@@ -37,10 +37,11 @@ class Scheme(Protocol):
     def exact_on(self, settings: Any) -> tuple[str, ...]:
         """Name the processors on which a file made with these settings is exact."""
 
-    def milder(self, settings: Any) -> Any:
+    def milder(self, made: Any, settings: Any) -> Any:
         """Return settings that cost less of the score at more bytes, None where there are none.
 
-        Where int8 costs too much they are tried before an operator returns to float.
+        `made` is the graph of these settings. Where it costs too much, and Settings has `floats`,
+        the milder ones are tried before an operator returns to float.
         """
 
     def quantizable(self, model: Any, settings: Any) -> list[str]:

@@ -59,9 +59,9 @@ def exact_on(settings: Int8) -> tuple[str, ...]:
     return EXACT_AT_SEVEN_BITS if settings.reduce_range else EXACT_AT_FULL_RANGE
 
 
-def milder(settings: Int8) -> Int8 | None:
+def milder(made: Any, settings: Int8) -> Int8 | None:
     """Return settings that cost less of the score, and more bytes; None where there are none."""
-    return replace(settings, embeddings="int8") if settings.embeddings == "int4" else None
+    return replace(settings, embeddings="int8") if _tables.packed(made) else None
 
 
 def is_product(constants: Constants, node: Any) -> bool:

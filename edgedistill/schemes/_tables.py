@@ -14,6 +14,7 @@ import numpy as np
 
 from edgedistill.graph.weights import Additions, Constants, attributes, symmetric, to_float
 
+INT4, INT8 = ".rows_int4", ".rows_int8"  # how a table's whole numbers are called
 PRECISIONS = ("int4", "int8", "float32")
 SMALLEST = 4096  # values; a smaller table (token types) saves nothing
 LARGE = 1_000_000  # values, of which four bits each save half a megabyte and more
@@ -30,6 +31,11 @@ def is_lookup(constants: Constants, node: Any) -> bool:
     return table is not None and table.size >= SMALLEST
 
 
+def packed(model: Any) -> bool:
+    """Say whether a quantized graph has a table in int4."""
+    return any(INT4 in tensor.name for tensor in model.graph.initializer)
+
+
 def lookup(
     constants: Constants, additions: Additions, node: Any, *, precision: str = "int8"
 ) -> list[Any]:
@@ -43,7 +49,7 @@ def lookup(
     table = constants.floats(name, rank=2)
     assert table is not None
     small = precision == "int4" and table.size >= LARGE and table.shape[1] % 2 == 0
-    rows, scales = (f"{name}.rows_{'int4' if small else 'int8'}", f"{name}.rows_scale")
+    rows, scales = f"{name}{INT4 if small else INT8}", f"{name}.rows_scale"
     if rows not in additions:
         values, each = four_bits(table) if small else symmetric(table, axis=0)
         additions.add(rows, values)
@@ -53,9 +59,9 @@ def lookup(
     return [
         helper.make_node("Gather", [rows, ids], [taken], name=f"{output}.Gather"),
         *whole,
-        helper.make_node("Gather", [scales, ids], [f"{output}.scale"], name=f"{output}.Scales"),
+        helper.make_node("Gather", [scales, ids], [f"{output}.row_scale"], name=f"{output}.Scales"),
         helper.make_node(
-            "Mul", [f"{output}.float", f"{output}.scale"], [output], name=f"{output}.Mul"
+            "Mul", [f"{output}.float", f"{output}.row_scale"], [output], name=f"{output}.Mul"
         ),
     ]
 
@@ -67,6 +73,7 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     the row, the high half one of the second, each with 8 added; and the scales, (rows,) float32.
     A scale has a sign, so that what is largest lies at -8. The share of the largest that it is made
     for leaves the smallest squared error: a few clipped values make the steps of all others finer.
+    Rows of zeros have the scale 0, rows that are not finite one that is no number.
     """
     half = table.shape[1] // 2
     packed = np.empty((len(table), half), dtype=np.uint8)
@@ -74,23 +81,20 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(table), CHUNK):
         rows = table[start : start + CHUNK].astype(np.float32)
         peaks = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.nan_to_num(rows / peaks)  # of the largest: -1 ... 1, whatever its size
         least = np.full(len(rows), np.inf, dtype=np.float32)
-        best = np.zeros_like(peaks)
-        for share in SHARES:
-            tried = (peaks * share / -MIDDLE).astype(np.float32)
-            error = ((_whole(rows, tried) * tried - rows) ** 2).sum(axis=1)
+        whole, shares = np.zeros_like(parts), np.ones(len(rows), dtype=np.float32)
+        for share in SHARES.astype(np.float32):
+            tried = np.clip(np.rint(parts * (-MIDDLE / share)), -MIDDLE, MIDDLE - 1)
+            error = ((tried * (share / -MIDDLE) - parts) ** 2).sum(axis=1)
             better = error < least
-            least[better], best[better] = error[better], tried[better]
-        shifted = (_whole(rows, best) + MIDDLE).astype(np.uint8)
+            least[better], whole[better], shares[better] = error[better], tried[better], share
+        shifted = (whole + MIDDLE).astype(np.uint8)
         packed[start : start + CHUNK] = shifted[:, :half] | (shifted[:, half:] << 4)
-        scales[start : start + CHUNK] = best[:, 0]
+        known = np.isfinite(rows).all(axis=1)
+        scales[start : start + CHUNK] = np.where(known, peaks[:, 0] * shares / -MIDDLE, np.nan)
     return packed, scales
-
-
-def _whole(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return rows as whole numbers of -8 to 7; a row of zeros has the scale 0."""
-    divided = np.divide(rows, scales, out=np.zeros_like(rows), where=scales != 0)
-    return np.clip(np.rint(divided), -MIDDLE, MIDDLE - 1)
 
 
 def _unpacked(additions: Additions, packed: str, output: str) -> list[Any]:

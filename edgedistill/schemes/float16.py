@@ -57,7 +57,7 @@ def exact_on(settings: Settings) -> tuple[str, ...]:
     return tuple(PROCESSORS)
 
 
-def milder(settings: Settings) -> None:
+def milder(made: Any, settings: Settings) -> None:
     """Return None: there is nothing to set."""
 
 

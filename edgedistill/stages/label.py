@@ -28,8 +28,8 @@ class Settings:
     further: tuple[Mapping[str, Any], ...] = setting((), "those of the other teachers' encoders")
     labels: tuple[str, ...] = setting((), "the labels, in the order of the logits")
     weights: tuple[float, ...] = setting((), "of the teachers' logits; none: all alike", low=0)
-    batch: int = setting(128, "rows in a batch; it does not change what is computed", low=1)
-    threads: int = setting(1, "batches at once, each on one thread", low=1)
+    batch: int = setting(32, "rows in a batch; it does not change what is computed", low=1)
+    threads: int = setting(1, "batches at once on a processor, each on one thread", low=1)
     dtype: str = setting(
         "float32", "arithmetic of matrix products", choices=("float32", "bfloat16")
     )

@@ -44,10 +44,16 @@ class Settings:
     session: Mapping = setting({}, "the session's options, those that ship; empty: the defaults")
     metric: str = setting("accuracy", "what recovery measures on validation rows")
     recover: int = setting(
-        4, "operators that may return to float; 0: none does", low=0, high=10_000
+        4, "operators that may return to float; 0: nothing is recovered", low=0, high=10_000
     )
     recover_points: float = setting(
-        0.5, "points that int8 may cost on validation rows before operators return", low=0, high=100
+        0.5,
+        "points that int8 may cost on validation rows before they are recovered",
+        low=0,
+        high=100,
+    )
+    size_mb: float = setting(
+        0.0, "the target's limit: no file is made larger than it by recovery; 0: none", low=0
     )
     recover_rows: int = setting(2000, "validation rows that recovery measures on", low=1)
     instructions: str = setting("", "the host's instruction set for int8, which can change results")
@@ -106,6 +112,7 @@ def run(
         "processors": list(scheme.exact_on(told)),
         "against_parent": against,
         "batched": None if fixed.batch else _batched(path, rows, settings),
+        "parameters": inspect.parameters(parent),  # of the model: packed ones are no fewer
         "recovered": recovered or None,
         "bytes_parent": (source / "model.onnx").stat().st_size,
     }
@@ -228,8 +235,14 @@ def _recovered(
     }
     if before <= settings.recover_points:
         return told, about
-    milder = scheme.milder(told)
-    if milder is not None and (without := cost(apply(milder, held.few.order))) < before:
+
+    def cost_within(model: Any) -> float:
+        small = not settings.size_mb or model.ByteSize() / 1e6 <= settings.size_mb
+        return cost(model) if small else before  # too large a file gains nothing
+
+    milder = scheme.milder(made, told)
+    without = cost_within(apply(milder, held.few.order)) if milder is not None else before
+    if without <= (before + settings.recover_points) / 2:  # half of what is too much, at least
         names = [name for name, value in vars(milder).items() if value != getattr(told, name)]
         about["milder"] = {name: getattr(milder, name) for name in names}
         told, now = milder, without
@@ -246,7 +259,7 @@ def _recovered(
         return apply(dataclasses.replace(told, floats=(*told.floats, *floats)), rows)
 
     def lost(floats: tuple[str, ...]) -> float:
-        return cost(graph(floats, held.few.order))
+        return cost_within(graph(floats, held.few.order))
 
     def moved(floats: tuple[str, ...]) -> float:
         return _recovery.moved(right, held.logits(graph(floats, order), held.few, order))

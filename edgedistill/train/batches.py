@@ -12,6 +12,7 @@ import numpy as np
 from edgedistill.data.arrays import Arrays
 from edgedistill.errors import DataError, InternalError, JobError
 
+LONGEST = 4096  # tokens of a batch that is only answered, padding included
 WINDOW = 50  # batches whose rows are sorted by length together: little padding, still random
 
 
@@ -111,9 +112,20 @@ def order(lengths: np.ndarray, batch: int, *, seed: int, epoch: int) -> list[np.
 
 
 def sequential(lengths: np.ndarray, batch: int) -> list[np.ndarray]:
-    """Return batches that hold every row once, sorted by length."""
+    """Return batches that hold every row once, sorted by length: at most `batch` rows each.
+
+    Long rows are fewer at once: `LONGEST` tokens of them, but one row at least, for the attention
+    of a few hundred tokens is what takes memory.
+    """
     ranked = np.argsort(lengths, kind="stable")
-    return [ranked[start : start + batch] for start in range(0, len(ranked), batch)]
+    batches, start = [], 0
+    while start < len(ranked):
+        count = min(batch, len(ranked) - start)
+        while count > 1 and count * lengths[ranked[start + count - 1]] > LONGEST:
+            count -= 1
+        batches.append(ranked[start : start + count])
+        start += count
+    return batches
 
 
 def tensors(batch: Mapping[str, np.ndarray], device: str) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def logits(
 
     was = model.training
     model.eval()
-    pool = ThreadPoolExecutor(workers)
+    threads = torch.get_num_threads()  # a new thread would begin with the environment's number
+    pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(threads))
     try:
         for start in range(0, len(examples), CHUNK):
             stop = min(start + CHUNK, len(examples))

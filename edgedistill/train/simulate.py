@@ -6,7 +6,7 @@ largest of their row. Gradients pass as if nothing were rounded (the straight-th
 Bengio et al., 2013; quantization-aware training: Jacob et al., 2018). Products between activations,
 LayerNorm, GELU, softmax and the residual path stay in float, as in the file. The batch's padding
 counts in a range; rows of one batch are alike in length, and the file runs without. That a large
-table is in int4 there is not simulated: where it costs too much, the file has it in int8.
+table is in int4 there is not simulated.
 
 Integers up to 255 are exact in bfloat16, so what is rounded is the same with it.
 """

@@ -31,7 +31,7 @@ def build(folder, student, threads):
     # int8 of models this small pays or not by noise: float alone ships the same each time
     names = small.job(folder) | {"student": student, "quantize": "none"}
     # what comes before is the same on two threads and on one
-    names["settings"] |= {"run.threads": threads, "finetune.threads": 1, "label.threads": 1}
+    names["settings"] |= {"run.threads": threads, "finetune.threads": 1}
     made = edgedistill.build(target=names.pop("target"), **names)
     return made, small.payload(Path(names["out"]))
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedistill import plugins
 from edgedistill.graph import operators, session
 from edgedistill.graph.weights import Additions, Constants
 from edgedistill.schemes import _tables
@@ -94,6 +95,31 @@ def test_small_tables_and_those_of_an_odd_width_are_in_int8(shape):
     table = DRAWS.normal(size=shape).astype(np.float32)
     kinds = {tensor.name: tensor.data_type for tensor in quantized(table).graph.initializer}
     assert kinds["t.rows_int8"] == TensorProto.INT8 and "t.rows_int4" not in kinds
+
+
+def test_rows_of_any_size_keep_their_precision_and_what_is_no_number_stays_none():
+    row = DRAWS.normal(size=(1, _tables.CHUNK)).astype(np.float32)
+    table = np.concatenate([row * size for size in (1e-30, 1, 1e19, np.nan)] * 64)
+    found = unpacked(*_tables.four_bits(table))
+    parts = found[:3] / np.array([[1e-30], [1], [1e19]])
+    np.testing.assert_allclose(parts, np.repeat(parts[1:2], 3, axis=0), rtol=1e-4)
+    assert np.isnan(found[3::4]).all() and np.isfinite(np.delete(found, np.s_[3::4], axis=0)).all()
+
+
+@pytest.mark.parametrize("precision", _tables.PRECISIONS)
+@pytest.mark.parametrize("scheme", ("dynamic_int8", "static_qdq", "static_qoperator"))
+def test_a_product_may_read_a_lookup_at_once(scheme, precision, table):
+    weights = DRAWS.normal(size=(256, 8)).astype(np.float32)
+    model = graph_of(np.tanh(table))
+    model.graph.node.append(helper.make_node("MatMul", ["y0", "w"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    model.graph.output[0].name = "z"
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 8
+    plugin = plugins.find("schemes", scheme)
+    ids = DRAWS.integers(2000, 4000, (3, 5))
+    made = plugin.apply(model, lambda: iter([{"x": ids}]), plugin.Settings(embeddings=precision))
+    (right,), (found,) = run(model, ids), run(made, ids)
+    assert np.abs(found - right).max() < 0.15 * np.abs(right).max()
 
 
 def test_a_table_that_is_read_twice_is_packed_once(table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -42,11 +43,20 @@ def run(tmp_path, kind="bert", teachers=1, rows=None, **told):
 @pytest.mark.parametrize("kind", ["bert", "resnet"])
 def test_batches_at_once_give_the_same_bytes(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(outputs, "CHUNK", 8)
-    seen = []
+    task = plugins.find("tasks", tiny.task(kind))
+    real, seen = task.forward, []
+
+    def forward(model, batch):
+        places.add((threading.current_thread().name, torch.get_num_threads()))
+        return real(model, batch)
+
+    monkeypatch.setattr(task, "forward", forward)
     for threads in (1, 3):
+        places: set = set()
         found, facts = run(tmp_path, kind, batch=3, threads=threads)
         seen.append((found.stacked("logits").tobytes(), facts))
-        assert torch.get_num_threads() == 1
+        assert {count for _, count in places} == {1}
+        assert all("ThreadPool" in name for name, _ in places) == (threads > 1)
     assert seen[0] == seen[1]
 
 

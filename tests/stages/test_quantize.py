@@ -10,6 +10,7 @@ from edgedistill import plugins
 from edgedistill.data import arrays
 from edgedistill.errors import JobError, ModelError
 from edgedistill.graph import operators
+from edgedistill.schemes import _tables
 
 SCHEMES = ("static_qdq", "static_qoperator")
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "vit", "deit", "resnet")
@@ -83,6 +84,16 @@ def test_every_large_weight_is_int8(model_type, tiny, exported, stage):
         )
     ]
     assert large == [], "head, pooler and embeddings are quantized too"
+
+
+def test_parameters_are_those_of_the_model(tiny, exported, stage, monkeypatch):
+    monkeypatch.setattr(_tables, "LARGE", 4096)  # so that the tiny table is packed
+    source = tiny("bert")
+    graph, about = exported("bert")
+    inputs = {"graph.0": graph, "train.0": source.rows}
+    _, facts = stage("quantize", inputs, **source.settings)
+    assert facts["operators"]["BitShift"] == 3
+    assert facts["parameters"] == about["parameters"]
 
 
 def looked_up(graph) -> set[str]:

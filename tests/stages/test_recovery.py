@@ -154,6 +154,11 @@ def test_a_table_that_int4_cannot_hold_is_int8_before_anything_returns_to_float(
     assert kind_of_table(out) == onnx.TensorProto.INT8
     assert any("with embeddings in int8" in event.get("text", "") for event in events)
 
+    most = (out / "model.onnx").stat().st_size / 1e6 - 0.001
+    out, facts = stage("quantize", inputs, **told, size_mb=most)
+    assert "milder" not in facts["recovered"], "a file above the limit would gain nothing"
+    assert (out / "model.onnx").stat().st_size / 1e6 <= most
+
 
 def kind_of_table(folder):
     """Return the type in which the table of pieces lies."""

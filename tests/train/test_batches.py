@@ -107,6 +107,16 @@ def test_sequential_holds_every_row_once_the_rest_too():
     assert [batch.tolist() for batch in found] == [[1, 3], [2, 4], [0]]
 
 
+def test_long_rows_are_fewer_at_once():
+    lengths = np.array([batches.LONGEST // 4] * 9 + [3] * 5 + [2 * batches.LONGEST])
+    found = batches.sequential(lengths, 8)
+    assert sorted(np.concatenate(found).tolist()) == list(range(15))
+    assert all(
+        len(batch) * lengths[batch].max() <= batches.LONGEST or len(batch) == 1 for batch in found
+    )
+    assert [len(batch) for batch in found] == [5, 4, 4, 1, 1]
+
+
 def test_rows_are_repeated_with_their_labels_and_opened_once(tmp_path):
     for name, count, first in (("a", 3, 0), ("b", 2, 10)):
         truth = [np.int64(first + n) for n in range(count)]
