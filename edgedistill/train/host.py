@@ -79,7 +79,7 @@ def _ratio(device: str = "cpu") -> float | None:
             [sys.executable, "-P", "-c", PROBE, device],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # of a first import from a cold disk
             check=True,
         )
         return float(done.stdout)

@@ -29,9 +29,10 @@ def test_a_pruned_student_is_a_row_beside_the_one_it_came_from(tmp_path):
     assert one["size_mb"] < before["size_mb"] and one["parameters"] < before["parameters"]
     assert one["shape"]["feed_forward"] == 32 and before["shape"]["feed_forward"] == 64
     assert one["latency_ms"]["p90"] > 0 and before["latency_ms"]["p90"] > 0
-    faster = one["latency_ms"]["p90"] <= 0.95 * before["latency_ms"]["p90"]
-    if faster:
-        assert one["state"] in ("chosen", "kept")
+    kin = [row for name, row in rows.items() if name.startswith("student 2x32 ")]
+    fastest = min(kin, key=lambda row: row["device"]["latency_p90_ms"])  # by whatever scheme
+    if one["latency_ms"]["p90"] <= 0.95 * fastest["latency_ms"]["p90"]:
+        assert one["state"] in ("chosen", "kept") or "not kept: slower than" in one["reason"]
     else:
         assert one["state"] == "dropped"
         assert one["reason"].startswith("pruning not kept: its p90 here")

@@ -52,7 +52,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(place):
     assert one["best"] == two["best"]
     one, two = (load_file(place / name / "weights.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
-        assert torch.allclose(tensor, two[name], atol=2e-5), name
+        # no softmax feels a key's bias: its gradient is rounding alone, which AdamW makes steps of
+        if not name.endswith("key.bias"):
+            assert torch.allclose(tensor, two[name], atol=2e-5), name
 
 
 @pytest.mark.slow
