@@ -46,6 +46,8 @@ STANDS_FOR: Mapping[str, str] = {
 }
 ARM64_MAX = "arm64-max"  # all that qemu knows: "max" alone is x86's
 MAX = "max,sme=off"  # onnxruntime dies of the matrix extension as emulated
+# What names numpy's kernels for this host is no word for another: it may lack their instructions.
+UNSET = ("-U", "OPENBLAS_CORETYPE", "-U", "OPENBLAS_L2_SIZE")
 OTHER_ARM = re.compile(r"max|host|cortex-a(7|8|9|15)|(cortex-[mr]|arm|pxa|sa1|ti9)\d.*")
 VERSION = re.compile(r"-(v\d+|IBRS|noTSX|IBPB)\b")
 
@@ -177,23 +179,28 @@ def outputs(
 def command(cpu: Cpu) -> Iterator[tuple[str, ...]]:
     """Yield the command that runs Python as that processor; what it needs is gone afterwards."""
     if cpu.system is None:
-        yield (cpu.qemu, "-cpu", cpu.name, sys.executable)
+        yield _line(cpu)
         return
     with arm64.face(cpu.system, _asked(cpu)[1]) as folder:
         yield _arm64_line(cpu, folder)
 
 
+def _line(cpu: Cpu) -> tuple[str, ...]:
+    return (cpu.qemu, *UNSET, "-cpu", cpu.name, sys.executable)
+
+
 def _arm64_line(cpu: Cpu, folder: Path) -> tuple[str, ...]:
     assert cpu.system is not None
     model = MAX if cpu.name == ARM64_MAX else cpu.name
-    return (cpu.qemu, "-L", str(folder), "-cpu", model, str(arm64.interpreter(cpu.system)))
+    python = str(arm64.interpreter(cpu.system))
+    return (cpu.qemu, *UNSET, "-L", str(folder), "-cpu", model, python)
 
 
 @cache
 def _asked(cpu: Cpu) -> tuple[str, str]:
     """Ask the processor what it is; returns its instruction set and its /proc/cpuinfo (arm64)."""
     if cpu.system is None:
-        told = _ask(cpu, (cpu.qemu, "-cpu", cpu.name, sys.executable))
+        told = _ask(cpu, _line(cpu))
         return host.instructions(host.spelled(told), "x86_64"), ""
     with arm64.face(cpu.system) as folder:
         *capabilities, main_id = _ask(cpu, _arm64_line(cpu, folder))

@@ -48,6 +48,14 @@ def test_full_range_products_saturate_on_haswell_and_nowhere_else(tmp_path, cpu,
 
 
 @there
+def test_kernels_that_are_named_for_this_host_are_not_taken_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")  # whose instructions a Nehalem lacks
+    model = product(tmp_path / "m.onnx")
+    feeds = [{"x": np.full((1, 64), 255, np.uint8)}]
+    assert emulation.outputs(emulation.find("Nehalem"), model, SESSION, feeds, "out")
+
+
+@there
 def test_a_model_that_cannot_be_run_there_is_one_line(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match="as Haswell: "):
