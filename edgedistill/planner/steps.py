@@ -260,6 +260,7 @@ class Steps:
             told=told,
             recover_points=self._int8_may_cost(),
             size_mb=self.target.limits.get("size_mb", 0.0),
+            trained=trained,
             scheme=scheme,
             scheme_settings=plain(settings),
             encoder=of.encoder,

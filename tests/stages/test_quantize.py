@@ -135,6 +135,11 @@ def test_a_result_at_chance_is_said(tiny, exported, stage, tmp_path):
     )
     assert facts["against_parent"]["agreement_points"] < 90
     assert any(event["kind"] == "note" and "at_chance" in event["text"] for event in events)
+    events.clear()
+    inputs = {"graph.0": exported("bert")[0], "train.0": source.rows}
+    told = {**source.settings, "scheme": str(broken), "trained": False}
+    stage("quantize", inputs, events.append, **told)
+    assert not events, "what an untrained graph answers is chance"
 
 
 BROKEN = """
