@@ -4,7 +4,9 @@ While onnxruntime loads a file of its own it holds all of it, and then each tens
 it is taken over: the peak is the file and its largest tensor. In a small encoder that tensor is
 the embedding table, most of the file. Cut by columns it is two tables of half the width, looked up
 by the same ids and put side by side again: the same numbers for two nodes more. A 2-layer, 384-wide
-student with a table in int8, 15.9 MB: peak 23.8 MB instead of 28.3, p90 within noise.
+student with a table in int8, 15.9 MB: peak 23.8 MB instead of 28.3, p90 within noise. The smallest
+weights come first, so that what is given back serves the next: of the same student with a table in
+int4, 10.0 MB, the peak is 16 MB instead of 17 (means of five loads, which differ by 1).
 """
 
 from __future__ import annotations
@@ -58,4 +60,8 @@ def halve(model: Any) -> Any:
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unread(graph)
+    ordered = sorted(graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    ordered = [type(tensor).FromString(tensor.SerializeToString()) for tensor in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
     return model
