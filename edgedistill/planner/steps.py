@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from edgedistill import plugins
@@ -241,6 +242,7 @@ class Steps:
             **{name: value for name, value in wished.items() if name in known},
         }
         settings = coerce(plugin.Settings, values, f"quantize.scheme_settings ({scheme})")
+        _decided(settings, "quantize.scheme_settings")
         wrong = [one for one in self.target.processors if one not in plugin.exact_on(settings)]
         if wrong:
             raise JobError(
@@ -250,9 +252,6 @@ class Steps:
         inputs: dict[str, Step | Source] = {"graph.0": graph, "train.0": self.encode("train", of)}
         if trained and self.wishes.settings("quantize").recover:
             inputs["validation.0"] = self.encode("validation", of)
-        auto = [name for name, value in vars(settings).items() if value == "auto"]
-        if auto:
-            raise JobError(f"quantize.scheme_settings.{auto[0]}: 'auto' is not one of its values")
         told = told if trained else {**told, "recover": 0}
         return self.step(
             "quantize",
@@ -306,6 +305,15 @@ class Steps:
         exact = plugin.exact_on(settings)
         here = self.facts.host.instructions
         return {} if here in exact or not exact else {"session.x64quantprecision": "1"}
+
+
+def _decided(settings: Any, place: str) -> None:
+    """Raise `JobError` where a setting is left to be decided that nothing decides later."""
+    for field in fields(settings):
+        if getattr(settings, field.name) == "auto":
+            known = ", ".join(map(str, field.metadata.get("choices") or ()))
+            where = f"{place}.{field.name}"
+            raise JobError(f"{where}: 'auto' is not one of its values: known: {known}")
 
 
 def identity(thing: Step | Source) -> str | int:

@@ -68,7 +68,7 @@ def test_settings_of_stages_that_the_plan_does_without_are_checked_too():
         plan(settings={"quantize.scheme_settings.reduce_rang": True})
     with pytest.raises(JobError, match="did you mean 'percentile'"):
         plan(settings={"quantize.scheme_settings.percentil": 99})
-    with pytest.raises(JobError, match="embeddings: 'auto' is not one of its values"):
+    with pytest.raises(JobError, match="embeddings: 'auto' is not one of its values: known: int4"):
         plan(settings={"quantize.scheme_settings.embeddings": "auto"})
     assert steps_named(plan(settings={"quantize.rows": 8}), "quantize")[0].settings["rows"] == 8
 
