@@ -57,11 +57,12 @@ def main(**told: Any) -> None:
         raise click.ClickException("no student has a quantized row: leave quantize.schemes out")
     if not told["as_json"]:
         print(_line(COLUMNS))
-    left = list({keys.key(each.training): each.training for each in tried}.values())
+    trainings = {keys.key(each.training): each.training for each in tried}
+    left = list(trainings)
     with Runner(tried[0].store, threads=tried[0].threads) as runner:
         for each in tried:
-            if each.training in left[:1]:
-                pair, left = left[:2], left[2:]
+            if keys.key(each.training) in left[:1]:
+                pair, left = [trainings[key] for key in left[:2]], left[2:]
                 if sum(step.settings["threads"] for step in pair) <= runner.threads:
                     runner.run_both(pair[0], pair[-1], _quiet)
             found = each.names | _row(each, runner)
