@@ -138,3 +138,18 @@ def test_what_goes_on_from_a_training_waits_for_it():
     assert contest._can_begin(course(named=()), before)
     assert not contest._can_begin(course(named=()), after)
     assert contest._can_begin(course(named=(), there=[before]), after)
+
+
+@pytest.mark.parametrize(
+    ("recovered", "costs"),
+    [
+        ({"before_points": 0.3}, False),
+        ({"before_points": 1.2, "milder_points": 1.2, "floats": ["head"]}, True),
+        ({"before_points": 1.2, "milder_points": 0.3}, False),  # a table in int8 was enough
+    ],
+)
+def test_what_a_milder_table_mends_asks_for_no_further_training(recovered, costs):
+    facts = SimpleNamespace(facts={"recovered": recovered})
+    held = SimpleNamespace(course=SimpleNamespace(artifact=lambda step: facts))
+    row = SimpleNamespace(graph=Step("quantize", {"recover_points": 0.5}, {}))
+    assert contest._costs(held, SimpleNamespace(name="a fp32"), row, None) is costs
