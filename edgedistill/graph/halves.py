@@ -60,8 +60,13 @@ def halve(model: Any) -> Any:
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unread(graph)
+    _smallest_first(graph)
+    return model
+
+
+def _smallest_first(graph: Any) -> None:
+    """Order the weights by their bytes, in place."""
     ordered = sorted(graph.initializer, key=lambda tensor: len(tensor.raw_data))
     ordered = [type(tensor).FromString(tensor.SerializeToString()) for tensor in ordered]
     del graph.initializer[:]
     graph.initializer.extend(ordered)
-    return model

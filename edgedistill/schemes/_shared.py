@@ -61,7 +61,7 @@ def exact_on(settings: Int8) -> tuple[str, ...]:
 
 def milder(made: Any, settings: Int8) -> Int8 | None:
     """Return settings that cost less of the score, and more bytes; None where there are none."""
-    return replace(settings, embeddings="int8") if _tables.packed(made) else None
+    return replace(settings, embeddings="int8") if _tables.has_int4(made) else None
 
 
 def is_product(constants: Constants, node: Any) -> bool:

@@ -31,7 +31,7 @@ def is_lookup(constants: Constants, node: Any) -> bool:
     return table is not None and table.size >= SMALLEST
 
 
-def packed(model: Any) -> bool:
+def has_int4(model: Any) -> bool:
     """Say whether a quantized graph has a table in int4."""
     return any(INT4 in tensor.name for tensor in model.graph.initializer)
 
@@ -73,7 +73,7 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     the row, the high half one of the second, each with 8 added; and the scales, (rows,) float32.
     A scale has a sign, so that what is largest lies at -8. The share of the largest that it is made
     for leaves the smallest squared error: a few clipped values make the steps of all others finer.
-    Rows of zeros have the scale 0, rows that are not finite one that is no number.
+    Rows of zeros have the scale 0; rows that are not finite have such a scale, and give no number.
     """
     half = table.shape[1] // 2
     packed = np.empty((len(table), half), dtype=np.uint8)
@@ -92,8 +92,7 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             least[better], whole[better], shares[better] = error[better], tried[better], share
         shifted = (whole + MIDDLE).astype(np.uint8)
         packed[start : start + CHUNK] = shifted[:, :half] | (shifted[:, half:] << 4)
-        known = np.isfinite(rows).all(axis=1)
-        scales[start : start + CHUNK] = np.where(known, peaks[:, 0] * shares / -MIDDLE, np.nan)
+        scales[start : start + CHUNK] = peaks[:, 0] * shares / -MIDDLE
     return packed, scales
 
 

@@ -100,7 +100,11 @@ def test_small_tables_and_those_of_an_odd_width_are_in_int8(shape):
 def test_rows_of_any_size_keep_their_precision_and_what_is_no_number_stays_none():
     row = DRAWS.normal(size=(1, _tables.CHUNK)).astype(np.float32)
     table = np.concatenate([row * size for size in (1e-30, 1, 1e19, np.nan)] * 64)
-    found = unpacked(*_tables.four_bits(table))
+    table[3, 1:] = 1.0  # one value is no number
+    table[7] = row
+    table[7, 5] = np.inf
+    with np.errstate(invalid="ignore"):
+        found = unpacked(*_tables.four_bits(table))
     parts = found[:3] / np.array([[1e-30], [1], [1e19]])
     np.testing.assert_allclose(parts, np.repeat(parts[1:2], 3, axis=0), rtol=1e-4)
     assert np.isnan(found[3::4]).all() and np.isfinite(np.delete(found, np.s_[3::4], axis=0)).all()
