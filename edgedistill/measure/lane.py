@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Effort:
     runs: int = 200  # at least, of each model that is not slow
     enough: int = 1000  # runs of each model: no more rounds
     slow_seconds: float = 60.0  # what one slow model may take
+    loads: int = 3  # processes that load each model: time and memory differ from one to the next
     drop: int = 3  # runs to warm up in each block
 
 
@@ -64,9 +65,9 @@ class Lane:
     count: int = 0  # runs of a block that are kept
     drop: int = 0
     slow: bool = False
-    load_ms: float = 0.0
+    loads_ms: list[float] = field(default_factory=list)  # of this process, then of those after it
     bare_mb: float | None = None
-    peak_mb: float | None = None
+    peaks_mb: list[float] = field(default_factory=list)  # above a bare runtime, the same
     cold_ms: float = 0.0
     usual_ms: float = 0.0
     blocks: dict[int, list[float]] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class Lane:
             session=dict(subject.session),
             rows="rows",
         )
-        self.load_ms, self.bare_mb = answer["load_ms"], answer["bare_mb"]
+        self.loads_ms, self.bare_mb = [answer["load_ms"]], answer["bare_mb"]
         middle = self.rows // 2
         self.cold_ms = self._timed([middle])[0]
         self._timed([subject.longest])
@@ -129,7 +130,21 @@ class Lane:
 
     def finish(self) -> None:
         """Read the peak of memory: every row, the longest too, has run by now."""
-        self.peak_mb = self.probe.ask("memory", deadline=LEAST_DEADLINE_S)["peak_mb"]
+        peak = self.probe.ask("memory", deadline=LEAST_DEADLINE_S)["peak_mb"]
+        if peak is not None and self.bare_mb is not None:
+            self.peaks_mb = [max(0.0, peak - self.bare_mb)]
+
+    def again(self, probes: Sequence[Transport]) -> None:
+        """Load the model in fresh processes too, one after another, and run a block in each."""
+        for probe in probes:  # they start at the same time
+            probe.ask("hello", deadline=LEAST_DEADLINE_S)
+        for probe in probes:
+            other = Lane(self.subject, probe, count=self.count)
+            other.load()
+            other.run(0, 0.0)
+            other.finish()
+            self.loads_ms += other.loads_ms
+            self.peaks_mb += other.peaks_mb
 
     def attempt(self, act: Callable[[], None]) -> bool:
         """Do one thing; where the probe fails, keep its last words and say so."""
@@ -145,11 +160,13 @@ class Lane:
         medians = statistics.block_medians(self.blocks, self.orders, self.rows)
         return statistics.spread(medians, slowness)
 
+    def load_ms(self) -> float:
+        """Return how long a load takes, the median of its processes."""
+        return float(np.median(self.loads_ms))
+
     def memory_mb(self) -> float | None:
-        """Return the peak above a bare runtime, None where the system does not tell."""
-        if self.peak_mb is None or self.bare_mb is None:
-            return None
-        return max(0.0, self.peak_mb - self.bare_mb)
+        """Return the peak above a bare runtime, the median, None where the system does not tell."""
+        return float(np.median(self.peaks_mb)) if self.peaks_mb else None
 
     def size_mb(self) -> float:
         """Return the size of the model's files."""

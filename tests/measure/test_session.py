@@ -85,6 +85,53 @@ def test_all_figures_of_all_rows_in_one_run(subject):
     assert {event["kind"] for event in events} <= {"bar", "wait"}
 
 
+class Told(transport.Local):
+    """A real probe; three loads of the student tell 900, 20 and 30 ms, and as many MB."""
+
+    loads = (900.0, 20.0, 30.0)
+    born = 0  # probes that loaded a student
+
+    def put(self, source, name):
+        super().put(source, name)
+        if source.stem == "student":
+            self.figure = Told.loads[Told.born]
+            Told.born += 1
+
+    def ask(self, op, *, deadline, **arguments):
+        answer = super().ask(op, deadline=deadline, **arguments)
+        figure = getattr(self, "figure", None)
+        if figure is not None and op == "load":
+            return {**answer, "load_ms": figure, "bare_mb": 100.0}
+        return {"peak_mb": 100.0 + figure} if figure is not None and op == "memory" else answer
+
+
+def test_loading_and_memory_are_medians_of_several_processes(subject, monkeypatch):
+    monkeypatch.setattr(session, "Local", Told)
+    monkeypatch.setattr(Told, "born", 0)
+    rows = [subject("teacher"), subject("student", 1)]
+    figures = measure(rows, PHONE, effort=SHORT).figures["student"]
+    assert Told.born == 3
+    assert figures.load_ms == 30.0 and figures.memory_mb == 30.0
+    monkeypatch.setattr(Told, "born", 0)
+    once = measure(rows, PHONE, effort=replace(SHORT, loads=1)).figures["student"]
+    assert Told.born == 1 and once.load_ms == 900.0 and once.memory_mb == 900.0
+
+
+def test_a_model_that_one_process_of_three_cannot_load_is_a_failed_row(subject, monkeypatch):
+    class Dying(Told):
+        def ask(self, op, *, deadline, **arguments):
+            if op == "load" and getattr(self, "figure", None) == 20.0:
+                os.kill(self.pid, signal.SIGKILL)
+            return super().ask(op, deadline=deadline, **arguments)
+
+    monkeypatch.setattr(session, "Local", Dying)
+    monkeypatch.setattr(Told, "born", 0)
+    rows = [subject("teacher"), subject("student", 1)]
+    found = measure(rows, PHONE, effort=SHORT).figures
+    assert "'load'" in found["student"].failed and "SIGKILL" in found["student"].failed
+    assert found["teacher"].failed is None
+
+
 def test_on_the_device_itself_nothing_is_estimated(subject):
     figures = measure([subject("only")], PHONE, on_device=True, effort=SHORT).figures["only"]
     assert figures.device.source == "measured"
@@ -150,12 +197,13 @@ def test_no_folder_and_no_process_is_left(subject, monkeypatch):
             assert self._process.poll() is not None
 
     monkeypatch.setattr(session, "Local", Counted)
-    monkeypatch.setattr(session, "ALIVE", 3)
-    subjects = [subject("teacher"), subject("one", 1), subject("two", 1)]
+    monkeypatch.setattr(session, "ALIVE", 4)
+    subjects = [subject("teacher"), *(subject(name, 1) for name in ("one", "two", "three"))]
     found = measure(subjects, PHONE, effort=SHORT)
-    assert most[0] == 3 and not alive and not any(folder.exists() for folder in folders)
+    assert most[0] == 4 and not alive and not any(folder.exists() for folder in folders)
     rounds = {name: figures.latency.rounds for name, figures in found.figures.items()}
-    assert rounds == {"teacher": 8, "one": 4, "two": 4}  # the baseline takes part in both groups
+    # the baseline takes part in both groups
+    assert rounds == {"teacher": 8, "one": 4, "two": 4, "three": 4}
 
 
 def test_measuring_needs_neither_torch_nor_onnx(make_graph, sample_folder):
