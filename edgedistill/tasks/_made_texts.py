@@ -6,7 +6,7 @@ They need no truth: the student learns from the teacher's outputs on them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,9 @@ from edgedistill.tasks._tokens import TextEncoder
 
 SHARE_MASKED = 0.15  # BERT's share (Devlin et al., 2019)
 SHARE_REPLACED = 0.3
+SHARE_MISSPELT = 0.15
+SHARE_UNFAMILIAR = 0.15
+SHORTEST_MISSPELT = 4  # letters (Belinkov & Bisk, 2018): shorter words become other words
 LONGEST_GRAM = 5  # words (Tang et al., 2019)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
 WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+(?:['’][^\W{ALONE}]+)*|[^\w\s]+")
@@ -34,20 +37,43 @@ def masked(
     Words, not pieces: whatever tokenizer reads them, the same words of a row are hidden.
     """
     hide = encoder.mask_token or ""
-    for chunk in chunks(len(examples)):
-        made: list[dict[str, str]] = []
-        for example in (examples[index] for index in chunk):
-            texts = {name: words_of(example[name]) for name in encoder.columns}
-            total = sum(len(words.spans) for words in texts.values())
-            hidden: Collection[int] = ()
-            if total > 1:  # else nothing would be left to read
-                count = max(1, round(SHARE_MASKED * total))
-                hidden = set(draws.choice(total, size=count, replace=False).tolist())
-            made.append({})
-            for name, words in texts.items():
-                made[-1][name] = words.swapped(dict.fromkeys(hidden, hide))
-                hidden = {index - len(words.spans) for index in hidden}
-        yield from encoder.encode_many(made)
+    return _swapped(examples, encoder, draws, SHARE_MASKED, lambda word: hide, lone=False)
+
+
+def unfamiliar(
+    examples: Examples,
+    truth: np.ndarray,
+    encoder: TextEncoder,
+    draws: np.random.Generator,
+    *,
+    words: Sequence[str],
+) -> Rows:
+    """Put any word of a vocabulary in the place of 15 % of the words, at least of one.
+
+    What the teacher knows of words that no row holds is learned from nothing else.
+    """
+
+    def any_word(word: str) -> str:
+        return words[int(draws.integers(len(words)))] if words else word
+
+    return _swapped(examples, encoder, draws, SHARE_UNFAMILIAR, any_word)
+
+
+def misspelt(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Misspell 15 % of the words of four letters or more, at least one.
+
+    A letter that is no first or last one is left out, doubled, swapped with the next or put in
+    the place of another, as people type (after Belinkov & Bisk, 2018).
+    """
+
+    def long(word: str) -> bool:
+        return len(word) >= SHORTEST_MISSPELT and word.isalpha()
+
+    return _swapped(
+        examples, encoder, draws, SHARE_MISSPELT, lambda word: _misspell(word, draws), takes=long
+    )
 
 
 def joined(
@@ -92,33 +118,25 @@ def replaced(
     encoder: TextEncoder,
     draws: np.random.Generator,
     *,
-    neighbours: Mapping[str, Sequence[str]],
+    words: Mapping[str, Sequence[str]],
 ) -> Rows:
-    """Put one of its neighbours in the place of three words in ten, at least of one.
+    """Put one of its neighbours in the place of three words in ten of those with any, at least one.
 
     After TinyBERT (Jiao et al., 2020; four in ten, by GloVe) and Tang et al. (2019; one in ten).
     A text none of whose words has neighbours stays as it is.
     """
-    for chunk in chunks(len(examples)):
-        made: list[dict[str, str]] = []
-        for example in (examples[index] for index in chunk):
-            made.append({})
-            for name in encoder.columns:
-                words = words_of(example[name])
-                known = [i for i in range(len(words.spans)) if words.run(i, i + 1) in neighbours]
-                taken = [index for index in known if draws.random() < SHARE_REPLACED]
-                if known and not taken:
-                    taken = [known[int(draws.integers(len(known)))]]
-                instead = {}
-                for index in taken:
-                    near = neighbours[words.run(index, index + 1)]
-                    instead[index] = near[int(draws.integers(len(near)))]
-                made[-1][name] = words.swapped(instead)
-        yield from encoder.encode_many(made)
+
+    def near(word: str) -> str:
+        return words[word][int(draws.integers(len(words[word])))]
+
+    return _swapped(examples, encoder, draws, SHARE_REPLACED, near, takes=words.__contains__)
 
 
-KINDS: dict[str, Kind] = {"masked": masked, "joined": joined, "halves": halves, "ngrams": ngrams}
-BY_NEIGHBOURS = {"replaced": replaced}  # kinds that need a table of neighbours beside
+KINDS: dict[str, Kind] = {
+    "masked": masked, "joined": joined, "halves": halves, "misspelt": misspelt, "ngrams": ngrams,
+}  # fmt: skip
+# kinds that need a model's words beside
+BY_WORDS: dict[str, Callable[..., Rows]] = {"unfamiliar": unfamiliar, "replaced": replaced}
 
 
 class Words(NamedTuple):
@@ -141,6 +159,51 @@ class Words(NamedTuple):
                 parts += [self.text[done:start], instead[index]]
                 done = stop
         return "".join([*parts, self.text[done:]])
+
+
+def _swapped(
+    examples: Examples,
+    encoder: TextEncoder,
+    draws: np.random.Generator,
+    share: float,
+    instead: Callable[[str], str],
+    *,
+    takes: Callable[[str], bool] = bool,
+    lone: bool = True,
+) -> Rows:
+    """Swap a share of the words that `takes` takes, at least one, anywhere in all texts of a row.
+
+    `lone`: also the only word of a row. A row none of whose words is taken stays as it is.
+    """
+    for chunk in chunks(len(examples)):
+        made: list[dict[str, str]] = []
+        for example in (examples[index] for index in chunk):
+            texts = {name: words_of(example[name]) for name in encoder.columns}
+            words = [(name, i) for name, each in texts.items() for i in range(len(each.spans))]
+            taken = [(name, i) for name, i in words if takes(texts[name].run(i, i + 1))]
+            swaps: dict[str, dict[int, str]] = {name: {} for name in texts}
+            if taken and (lone or len(words) > 1):
+                count = max(1, round(share * len(taken)))
+                for place in sorted(draws.choice(len(taken), size=count, replace=False).tolist()):
+                    name, i = taken[place]
+                    swaps[name][i] = instead(texts[name].run(i, i + 1))
+            made.append({name: each.swapped(swaps[name]) for name, each in texts.items()})
+        yield from encoder.encode_many(made)
+
+
+def _misspell(word: str, draws: np.random.Generator) -> str:
+    """Make one of four mistakes in a word of three letters at least, never at its first or last."""
+    place = int(draws.integers(1, len(word) - 1))
+    before, letter, after = word[:place], word[place], word[place + 1 :]
+    how = int(draws.integers(4))
+    if how == 0:
+        return before + after
+    if how == 1:
+        return before + letter + letter + after
+    if how == 2 and len(after) > 1:
+        return before + after[0] + letter + after[1:]
+    others = [each for each in word if each != letter] or [letter * 2]
+    return before + others[int(draws.integers(len(others)))] + after
 
 
 def _join(first: Words, second: Words, draws: np.random.Generator) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 from edgedistill.errors import InternalError, JobError, nearest
 from edgedistill.tasks import (
     _golden_texts,
+    _lexicon,
     _made_texts,
-    _neighbours,
     _tokenizer_files,
     _tokens,
     _vocabulary,
@@ -39,7 +39,8 @@ __all__ = [
 
 EXAMPLES = "text"
 PACKAGES = _tokens.PACKAGES
-READS_MODEL = tuple(_made_texts.BY_NEIGHBOURS)
+WORDS: Mapping[str, Any] = {"unfamiliar": _lexicon.vocabulary, "replaced": _lexicon.neighbours}
+READS_MODEL = tuple(_made_texts.BY_WORDS)
 MADE = (*_made_texts.KINDS, *READS_MODEL)
 INPUTS = {"input_ids": (), "attention_mask": ("mask",), "token_type_ids": ("type", "segment")}
 
@@ -136,19 +137,18 @@ def made(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Make unlabelled rows from others, one per row and kind, already encoded.
 
-    Kinds: masked, joined, halves, ngrams (after Tang et al., 2019), replaced (after TinyBERT, 2020,
-    by the embeddings in the folder `model`). Their texts depend on the seed alone, not on the
-    tokenizer: rows of a teacher and of a student stand for one another by their place.
-    A kind that is named twice is made twice, with other draws. Rows stream: kind by kind, in order.
+    Kinds: masked, joined, halves, misspelt, ngrams (after Tang et al., 2019), unfamiliar (words of
+    the vocabulary in the folder `model`), replaced (after TinyBERT, 2020, by its embeddings).
+    Their texts depend on the seed alone, not on the tokenizer: rows of a teacher and of a student
+    stand for one another by their place. A kind that is named twice is made twice, with other
+    draws. Rows stream: kind by kind, in order.
     """
     makers: dict[str, Any] = dict(_made_texts.KINDS)
-    if {*kinds} & {*READS_MODEL}:
+    for kind in {*kinds} & {*READS_MODEL}:
         if model is None:
             raise InternalError(f"made rows ({', '.join(kinds)}) lack the model that they read")
         texts = (example[name] for example in examples for name in encoder.columns)
-        near = _neighbours.neighbours(model, texts)
-        for kind, make in _made_texts.BY_NEIGHBOURS.items():
-            makers[kind] = partial(make, neighbours=near)
+        makers[kind] = partial(_made_texts.BY_WORDS[kind], words=WORDS[kind](model, texts))
     for position, kind in enumerate(kinds):
         if kind not in makers:
             raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, MADE)}")

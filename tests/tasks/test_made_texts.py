@@ -7,7 +7,15 @@ import pytest
 
 from edgedistill.errors import JobError
 from edgedistill.tasks import text_classification as task
-from edgedistill.tasks._made_texts import SHARE_MASKED, Words, _cut, _gram, replaced, words_of
+from edgedistill.tasks._made_texts import (
+    SHARE_MASKED,
+    SHARE_UNFAMILIAR,
+    Words,
+    _cut,
+    _gram,
+    replaced,
+    words_of,
+)
 
 KINDS = [kind for kind in task.MADE if kind not in task.READS_MODEL]
 WORDS = ["weather", "lisbon", "money", "savings", "song", "volume", "morning", "italian"]
@@ -177,7 +185,7 @@ def test_words_are_replaced_by_their_neighbours_alone(tokenizer_folder, embedded
     table = {"weather": ("list", "next"), "money": ("song",)}
     examples = [{"text": "the weather, in 2024; money weather"}, {"text": "zzz"}] * 20
     draws = np.random.default_rng(0)
-    rows = list(replaced(examples, np.zeros(40), encoder, draws, neighbours=table))
+    rows = list(replaced(examples, np.zeros(40), encoder, draws, words=table))
     texts = [text_of(encoder, row) for row in rows]
     kept = text_of(encoder, encoder.encode(examples[0]))
     assert len(set(texts[::2])) > 4 and kept not in texts, "one word at least"
@@ -188,6 +196,46 @@ def test_words_are_replaced_by_their_neighbours_alone(tokenizer_folder, embedded
     assert set(texts[1::2]) == {text_of(encoder, encoder.encode(examples[1]))}
     whole = rows_of(encoder, examples, [0] * 40, ["replaced"], model=folder)
     assert len(whole) == 40
+
+
+def test_any_word_of_the_vocabulary_takes_the_place_of_a_few(tokenizer_folder):
+    folder = tokenizer_folder("bert")
+    encoder = task.open_encoder(folder, task.encoder_settings(folder))
+    examples = [{"text": " ".join(WORDS)}, {"text": "money"}] * 100
+    rows = rows_of(encoder, examples, [0] * 200, ["unfamiliar"], model=folder)
+    for row in rows[::2]:
+        words = text_of(encoder, row).split()
+        kept = [word == own for word, own in zip(words, WORDS, strict=True)]
+        assert kept.count(False) <= max(1, round(SHARE_UNFAMILIAR * len(WORDS)))
+    new = {text_of(encoder, row).split()[0] for row in rows[1::2]}
+    assert len(new) > 20, "a lone word too, and by any"
+    assert rows_of(encoder, [{"text": "שלום"}], [0], ["unfamiliar"], model=folder), "no such word"
+
+
+def test_words_are_misspelt_inside_and_long_ones_alone(encoder, monkeypatch):
+    seen: list = []
+    monkeypatch.setattr(encoder, "encode_many", lambda e: seen.extend(e) or [{}] * len(e))
+    examples = [
+        {"text": "is the weather in 20244 nice?"},
+        {"text": "go on"},
+        {"text": "ааааа"},
+    ] * 200
+    rows_of(encoder, examples, [0] * 600, ["misspelt"])
+    made = [row["text"] for row in seen]
+    assert set(made[1::3]) == {"go on"}, "too short"
+    assert set(made[2::3]) == {"аааа", "ааааа", "аааааа"}, "in any script, with its own letters"
+    swapped = dropped = doubled = 0
+    for text in made[::3]:
+        words = text.split()
+        assert (words[0], words[1], words[3], words[4]) == ("is", "the", "in", "20244")
+        weather, nice = words[2], words[5].removesuffix("?")
+        assert (weather == "weather") != (nice == "nice"), "one of two words"
+        for word, whole in ((weather, "weather"), (nice, "nice")):
+            assert word[0] == whole[0] and word[-1] == whole[-1]
+            swapped += word != whole and sorted(word) == sorted(whole)
+            dropped += len(word) < len(whole)
+            doubled += len(word) > len(whole)
+    assert min(swapped, dropped, doubled) > 15
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])

@@ -1,14 +1,16 @@
-"""Words that a model holds to be near: neighbours in its own table of input embeddings.
+"""Words that a model knows: all of its vocabulary, and those that it holds to be near a word.
 
-TinyBERT replaces words by neighbours in GloVe (Jiao et al., 2020); here the table is the teacher's,
-so there is nothing to download and any language will do. Only words that are one piece of its
-tokenizer take part. The table is one of texts: whatever tokenizer reads the replaced texts, they
-are the same.
+TinyBERT replaces words by neighbours in GloVe (Jiao et al., 2020); here the table is the teacher's
+own of input embeddings, so there is nothing to download and any language will do. Only words that
+are one piece of its tokenizer take part. What is told is words, not pieces: whatever tokenizer
+reads the texts that are made with them, they are the same.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +20,14 @@ import numpy as np
 
 from edgedistill.data import tensors
 from edgedistill.errors import JobError
-from edgedistill.tasks._made_texts import WORD
+from edgedistill.tasks._made_texts import ALONE, WORD, words_of
 from edgedistill.tasks._tokenizer_files import read_tokenizer
 from edgedistill.tasks._tokens import load
 
 NEAREST = 15  # TinyBERT's K
 MOST_WORDS = 10_000  # the commonest of the texts; rarer ones are left as they are
 MOST_CANDIDATES = 30_000  # vocabularies stand in the order of frequency, or nearly so
+SHORTEST = 3  # letters: shorter pieces are seldom words
 AT_ONCE = 256  # words whose neighbours are searched at once: 30 MB of similarities
 MARKS = "\u0120\u2581"  # what tokenizers write for a space before a word
 
@@ -43,15 +46,42 @@ def neighbours(model: Path, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     counts = Counter(word for text in texts for word in WORD.findall(text) if word.isalpha())
     common = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_WORDS]
     words = _single(tokenizer, common, special)
-    pieces = sorted(tokenizer.get_vocab().items(), key=lambda each: each[1])
-    spelt = [piece.lstrip(MARKS) for piece, _ in pieces]
-    spelt = list(dict.fromkeys(each for each in spelt if each.isalpha()))[:MOST_CANDIDATES]
-    candidates = _single(tokenizer, spelt, special)
+    candidates = _single(tokenizer, _spelt(tokenizer), special)
     candidates = {word: piece for word, piece in candidates.items() if piece < table.shape[0]}
     words = {word: piece for word, piece in words.items() if piece < table.shape[0]}
     if not words or len(candidates) < 2:
         return {}
     return _nearest(table, words, candidates)
+
+
+def vocabulary(model: Path, texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the words of a model's vocabulary in the scripts that some texts are written in.
+
+    Words of three letters at least (a character that stands alone is a word), in the order of the
+    vocabulary. `model` is a folder with tokenizer.json. Empty where no piece is such a word.
+    """
+    tokenizer, special = _tokenizer(model)
+    scripts = {_script(letter) for letter in set().union(*texts) if letter.isalpha()}
+    spelt = [
+        word
+        for word in _spelt(tokenizer)
+        if (len(word) >= SHORTEST or re.match(f"[{ALONE}]", word))
+        and len(words_of(word).spans) == 1
+        and {_script(letter) for letter in word} <= scripts
+    ]
+    return tuple(_single(tokenizer, spelt, special))
+
+
+def _script(letter: str) -> str:
+    """Name the script of a letter: the first word of its name, such as LATIN."""
+    return unicodedata.name(letter, "?").partition(" ")[0]
+
+
+def _spelt(tokenizer: Any) -> list[str]:
+    """Return the pieces of letters alone, as words are spelt, in the order of the vocabulary."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda each: each[1])
+    spelt = (piece.lstrip(MARKS) for piece, _ in pieces)
+    return list(dict.fromkeys(each for each in spelt if each.isalpha()))[:MOST_CANDIDATES]
 
 
 def _tokenizer(model: Path) -> tuple[Any, frozenset[int]]:
