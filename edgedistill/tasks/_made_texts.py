@@ -16,7 +16,7 @@ from edgedistill.tasks._tokens import TextEncoder
 SHARE_MASKED = 0.15  # BERT's share (Devlin et al., 2019)
 SHARE_REPLACED = 0.3
 SHARE_MISSPELT = 0.15
-SHARE_UNFAMILIAR = 0.15
+MOST_UNFAMILIAR = 3  # words in a cut
 SHORTEST_MISSPELT = 4  # letters (Belinkov & Bisk, 2018): shorter words become other words
 LONGEST_GRAM = 5  # words (Tang et al., 2019)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
@@ -48,15 +48,16 @@ def unfamiliar(
     *,
     words: Sequence[str],
 ) -> Rows:
-    """Put any word of a vocabulary in the place of 15 % of the words, at least of one.
+    """Strew one to three words of a vocabulary, any, into a cut of each text.
 
-    What the teacher knows of words that no row holds is learned from nothing else.
+    What the teacher makes of words that no row holds, a student learns from nothing else.
     """
-
-    def any_word(word: str) -> str:
-        return words[int(draws.integers(len(words)))] if words else word
-
-    return _swapped(examples, encoder, draws, SHARE_UNFAMILIAR, any_word)
+    for chunk in chunks(len(examples)):
+        made: list[dict[str, str]] = []
+        for example in (examples[index] for index in chunk):
+            texts = {name: words_of(example[name]) for name in encoder.columns}
+            made.append({name: _strewn(each, words, draws) for name, each in texts.items()})
+        yield from encoder.encode_many(made)
 
 
 def misspelt(
@@ -211,12 +212,27 @@ def _join(first: Words, second: Words, draws: np.random.Generator) -> list[str]:
 
 
 def _cut(words: Words, draws: np.random.Generator) -> str:
-    """Take a run of a third to two thirds of the words, at least one."""
+    return words.run(*_cut_at(words, draws))
+
+
+def _cut_at(words: Words, draws: np.random.Generator) -> tuple[int, int]:
+    """Choose a run of a third to two thirds of the words, at least one: its start and stop."""
     count = len(words.spans)
     low, high = max(1, count // 3), max(1, -(-2 * count // 3))
     length = int(draws.integers(low, high + 1))
     start = int(draws.integers(0, count - length + 1))
-    return words.run(start, start + length)
+    return start, start + length
+
+
+def _strewn(words: Words, vocabulary: Sequence[str], draws: np.random.Generator) -> str:
+    """Put words of a vocabulary before, between and behind those of a cut."""
+    start, stop = _cut_at(words, draws)
+    count = int(draws.integers(1, MOST_UNFAMILIAR + 1)) if vocabulary else 0
+    parts = []
+    for gap in sorted(draws.integers(start, stop + 1, size=count).tolist()):
+        parts += [words.run(start, gap), vocabulary[int(draws.integers(len(vocabulary)))]]
+        start = gap
+    return " ".join(filter(None, [*parts, words.run(start, stop)]))
 
 
 def _gram(words: Words, draws: np.random.Generator) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,14 +11,15 @@ from edgedistill.errors import JobError
 from edgedistill.tasks import text_classification as task
 from edgedistill.tasks._made_texts import (
     SHARE_MASKED,
-    SHARE_UNFAMILIAR,
     Words,
     _cut,
     _gram,
     replaced,
+    unfamiliar,
     words_of,
 )
 
+DRAWS = partial(np.random.default_rng, 0)
 KINDS = [kind for kind in task.MADE if kind not in task.READS_MODEL]
 WORDS = ["weather", "lisbon", "money", "savings", "song", "volume", "morning", "italian"]
 
@@ -198,18 +201,26 @@ def test_words_are_replaced_by_their_neighbours_alone(tokenizer_folder, embedded
     assert len(whole) == 40
 
 
-def test_any_word_of_the_vocabulary_takes_the_place_of_a_few(tokenizer_folder):
-    folder = tokenizer_folder("bert")
-    encoder = task.open_encoder(folder, task.encoder_settings(folder))
-    examples = [{"text": " ".join(WORDS)}, {"text": "money"}] * 100
-    rows = rows_of(encoder, examples, [0] * 200, ["unfamiliar"], model=folder)
-    for row in rows[::2]:
-        words = text_of(encoder, row).split()
-        kept = [word == own for word, own in zip(words, WORDS, strict=True)]
-        assert kept.count(False) <= max(1, round(SHARE_UNFAMILIAR * len(WORDS)))
-    new = {text_of(encoder, row).split()[0] for row in rows[1::2]}
-    assert len(new) > 20, "a lone word too, and by any"
-    assert rows_of(encoder, [{"text": "שלום"}], [0], ["unfamiliar"], model=folder), "no such word"
+def test_any_words_of_the_vocabulary_are_strewn_into_a_cut(encoder, monkeypatch):
+    seen: list = []
+    monkeypatch.setattr(encoder, "encode_many", lambda e: seen.extend(e) or [{}] * len(e))
+    text = "one two  three, four five six"  # seven words, the mark among them
+    list(unfamiliar([{"text": text}] * 400, np.zeros(400), encoder, DRAWS(), words=["aa", "bb"]))
+    strewn, places, kept = set(), set(), set()
+    for row in seen:
+        words = row["text"].split()
+        new = [i for i, word in enumerate(words) if word in ("aa", "bb")]
+        strewn.add(tuple(words[i] for i in new))
+        places |= {"before"} if 0 in new else set()
+        places |= {"behind"} if len(words) - 1 in new else set()
+        own = " ".join(word for i, word in enumerate(words) if i not in new)
+        kept.add(len(words_of(own).spans))
+        assert own.replace(" ,", ",") in " ".join(text.split())
+    assert {len(each) for each in strewn} == {1, 2, 3} and ("aa", "bb") in strewn
+    assert places == {"before", "behind"} and kept == {2, 3, 4, 5}
+    seen.clear()
+    list(unfamiliar([{"text": "alone"}] * 9, np.zeros(9), encoder, DRAWS(), words=()))
+    assert {row["text"] for row in seen} == {"alone"}, "a vocabulary without words"
 
 
 def test_words_are_misspelt_inside_and_long_ones_alone(encoder, monkeypatch):
