@@ -6,6 +6,7 @@ They need no truth: the student learns from the teacher's outputs on them alone.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ SHORTEST_MISSPELT = 4  # letters (Belinkov & Bisk, 2018): shorter words become o
 LONGEST_GRAM = 5  # words (Tang et al., 2019)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
 WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+(?:['’][^\W{ALONE}]+)*|[^\w\s]+")
+MOST_ALIKE = 5  # labels that a text is crossed with
+LARGEST_TABLE = 10_000_000  # labels times words that are compared: 40 MB
 CHUNK = 512  # rows at a time: memory does not grow with their number
 
 Examples = Sequence[Mapping[str, Any]]
@@ -94,11 +97,28 @@ def halves(
     A text without another of its label, or without a label, has its own halves swapped.
     """
     partner = np.arange(len(examples))
-    for label in np.unique(truth[truth >= 0]):
-        same = np.flatnonzero(truth == label)
+    for same in _by_label(truth).values():
         if len(same) > 1:
             step = draws.integers(1, len(same), size=len(same))
             partner[same] = same[(np.arange(len(same)) + step) % len(same)]
+    return _mixed(examples, partner, encoder, draws, _halve)
+
+
+def crossed(
+    examples: Examples, truth: np.ndarray, encoder: TextEncoder, draws: np.random.Generator
+) -> Rows:
+    """Join the first half of each text with the second half of one of another label, like its own.
+
+    Of the five labels whose texts have the most words in common with its own: where a student errs,
+    it mistakes such labels for one another. A text without a label has its own halves swapped.
+    """
+    partner = np.arange(len(examples))
+    members = _by_label(truth)
+    near = _alike(examples, members, encoder) if len(members) > 1 else {}
+    for label, others in near.items():
+        for row in members[label].tolist():
+            mates = members[others[int(draws.integers(len(others)))]]
+            partner[row] = mates[int(draws.integers(len(mates)))]
     return _mixed(examples, partner, encoder, draws, _halve)
 
 
@@ -134,7 +154,8 @@ def replaced(
 
 
 KINDS: dict[str, Kind] = {
-    "masked": masked, "joined": joined, "halves": halves, "misspelt": misspelt, "ngrams": ngrams,
+    "masked": masked, "joined": joined, "halves": halves, "crossed": crossed,
+    "misspelt": misspelt, "ngrams": ngrams,
 }  # fmt: skip
 # kinds that need a model's words beside
 BY_WORDS: dict[str, Callable[..., Rows]] = {"unfamiliar": unfamiliar, "replaced": replaced}
@@ -269,6 +290,50 @@ def _mixed(
                     filter(None, map(str.strip, mix(first, second, draws)))
                 )
         yield from encoder.encode_many(made)
+
+
+def _by_label(truth: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the rows of each label, in order; rows without a label are left out."""
+    order = np.argsort(truth, kind="stable")
+    labels, starts = np.unique(truth[order], return_index=True)
+    rows = np.split(order, starts[1:])
+    return {label: some for label, some in zip(labels.tolist(), rows, strict=True) if label >= 0}
+
+
+def _alike(
+    examples: Examples, members: Mapping[int, np.ndarray], encoder: TextEncoder
+) -> dict[int, list[int]]:
+    """Return the labels that are most like each, by the words of their texts (tf-idf, cosine)."""
+    counts: dict[int, Counter[str]] = {label: Counter() for label in members}
+    for label, rows in members.items():
+        for row in rows.tolist():
+            for name in encoder.columns:
+                words = words_of(examples[row][name])
+                counts[label].update(
+                    words.run(i, i + 1).casefold() for i in range(len(words.spans))
+                )
+    total: Counter[str] = Counter()
+    for each in counts.values():
+        total.update(each)
+    most = sorted(total, key=lambda word: (-total[word], word))[: LARGEST_TABLE // len(counts)]
+    place = {word: column for column, word in enumerate(most)}
+    table = np.zeros((len(counts), len(most)), dtype=np.float32)
+    for line, each in enumerate(counts.values()):
+        known = [(place[word], count) for word, count in each.items() if word in place]
+        table[line, [column for column, _ in known]] = [np.log1p(count) for _, count in known]
+    table *= (
+        np.log(len(counts) / (table > 0).sum(axis=0)) + 0.1
+    )  # a word of all labels counts little
+    table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    labels, near = list(counts), {}
+    for start in range(0, len(labels), CHUNK):
+        # rounded, ties by number: the order must not hang on how a machine adds
+        alike = np.round(table[start : start + CHUNK] @ table.T, 4)
+        for line, similar in enumerate(alike, start):
+            similar[line] = -1.0
+            first = np.argsort(-similar, kind="stable")[: min(MOST_ALIKE, len(labels) - 1)]
+            near[labels[line]] = [labels[other] for other in first.tolist()]
+    return near
 
 
 def words_of(text: str) -> Words:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import JobError
+from edgedistill.tasks import _made_texts
 from edgedistill.tasks import text_classification as task
 from edgedistill.tasks._made_texts import (
     SHARE_MASKED,
     Words,
+    _alike,
+    _by_label,
     _cut,
     _gram,
     replaced,
@@ -98,6 +101,29 @@ def test_halves_stay_within_a_label_and_joined_do_not(encoder, examples):
     ]
     mixed = [bool(words & set(WORDS[:4])) and bool(words & set(WORDS[4:])) for words in joined]
     assert any(mixed)
+
+
+def test_crossed_texts_are_of_labels_that_share_words(encoder):
+    texts = {0: "weather lisbon", 1: "weather song", 2: "money savings", 3: "money volume"}
+    truth = [i % 4 for i in range(40)] + [-1]
+    examples = [{"text": texts.get(label, "morning italian")} for label in truth]
+    near = _alike(examples, _by_label(np.array(truth)), encoder)
+    assert {label: others[0] for label, others in near.items()} == {0: 1, 1: 0, 2: 3, 3: 2}
+    assert all(len(others) == 3 and label not in others for label, others in near.items())
+    made = [text_of(encoder, row) for row in rows_of(encoder, examples, truth, ["crossed"])]
+    for label, text in zip(truth[:-1], made[:-1], strict=True):
+        first, second = text.split()
+        assert first == texts[label].split()[0]
+        assert second in {each.split()[1] for other, each in texts.items() if other != label}
+    assert made[-1] == "italian morning", "without a label"
+    lone = rows_of(encoder, [{"text": "weather lisbon"}] * 2, [3, 3], ["crossed"])
+    assert [text_of(encoder, row) for row in lone] == ["lisbon weather"] * 2, "no other label"
+
+
+def test_labels_without_a_word_in_common_and_a_small_table_are_crossed_too(encoder, monkeypatch):
+    monkeypatch.setattr(_made_texts, "LARGEST_TABLE", 2)  # fewer words than labels
+    examples = [{"text": word} for word in WORDS]
+    assert len(rows_of(encoder, examples, list(range(len(WORDS))), ["crossed"])) == len(WORDS)
 
 
 def test_no_text_is_joined_with_itself(encoder):
