@@ -75,8 +75,7 @@ def recovered(
         for name, value in training.settings.items()
         if name in settings and name not in NOT_ALIKE
     }
-    kinds = tuple(dict.fromkeys(wishes.made(steps.task.MADE)))
-    rows = reading.read(steps, kinds, answered=True).rows
+    rows = reading.read(steps, wishes.counted(steps.task.MADE), answered=True).rows
     each = training.settings["batch"] * steps.processes
     planned = pace.steps(rows, epochs=wishes.planned("prune").epochs, batch=each)
     if "epochs" not in steps.job.stages.get("prune", {}):

@@ -128,7 +128,7 @@ def trained(
         found = objective.weighed(losses, 0.0)
     answered = any(loss.plugin.READS_TEACHER for loss in found)
     whole = reading.read(steps, kinds, answered=True)
-    once = reading.read(steps, tuple(dict.fromkeys(kinds)), answered=True)
+    once = reading.read(steps, wishes.counted(steps.task.MADE), answered=True)
     rows = whole if answered else reading.read(steps, answered=False)
     inputs: dict[str, Step | Source] = {"student.0": start, **reading.validation(steps, reader)}
     for index, (split, made) in enumerate(rows.parts):

@@ -30,6 +30,7 @@ class Recovery:
 
 
 MADE_OF = ("train", "unlabelled", "own_train")  # splits that rows are made of
+MOST_COUNTED = 3  # kinds of made rows that say how long to train
 MOST_MADE = 300_000  # rows, beyond which none is made twice, unless the job says so
 
 PLANNED: Mapping[str, type] = {
@@ -127,6 +128,13 @@ class Wishes:
             rows = sum(self.facts.rows.get(name, 0) for name in MADE_OF)
             copies = max(1, min(copies, MOST_MADE // max(1, rows * len(kinds))))
         return kinds * copies
+
+    def counted(self, offered: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the kinds of made rows by which epochs are counted.
+
+        Each once and three at most: copies and more kinds vary what is read, not how much.
+        """
+        return tuple(dict.fromkeys(self.made(offered)))[:MOST_COUNTED]
 
     def _all(self, stage: str) -> dict[str, Any]:
         told = dict(self.job.stages.get(stage, {}))

@@ -32,7 +32,8 @@ class Planned:
 
     epochs: float = setting(
         6.0,
-        "passes over all rows and those made of them; copies vary what is read, not how much",
+        "passes over all rows and those made of them, of three kinds at most; more kinds, copies "
+        "vary what is read, not how much",
         low=0.001,
         high=100_000,
     )

@@ -106,7 +106,18 @@ def test_of_many_rows_fewer_are_made_unless_the_job_says_how_many(rows, told, co
     mine = dataclasses.replace(mine, settings={**mine.settings, "copies": 3})
     steps = steps_named(plan(known={**known, "recipe": mine}, settings=told), "encode")
     (made,) = [step.settings["made"] for step in steps if step.settings["made"]]
-    assert len(made) == 3 * copies
+    assert len(made) == 5 * copies
+
+
+def test_more_kinds_vary_what_is_read_and_fewer_than_three_how_much():
+    by = {
+        kinds: next(
+            row for row in plan(settings={"distill.made": kinds}).candidates if row.training
+        ).training.settings["steps"]
+        for kinds in ("masked", "masked,joined,halves", "masked,joined,halves,ngrams,misspelt")
+    }
+    one, three, five = by.values()
+    assert one < three == five
 
 
 def test_copies_vary_what_is_read_not_how_much():
@@ -116,4 +127,4 @@ def test_copies_vary_what_is_read_not_how_much():
     )
     assert one.training.settings["steps"] == five.training.settings["steps"]
     made = [step for step in steps_of([five]) if step.settings.get("made")]
-    assert {len(step.settings["made"]) for step in made} == {15}
+    assert {len(step.settings["made"]) for step in made} == {25}
