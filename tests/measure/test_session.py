@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -89,17 +90,20 @@ class Told(transport.Local):
     """A real probe; three loads of the student tell 900, 20 and 30 ms, and as many MB."""
 
     loads = (900.0, 20.0, 30.0)
-    born = 0  # probes that loaded a student
+    ran: ClassVar[list[int]] = []  # of each probe that loads a student, how many rows it ran
 
     def put(self, source, name):
         super().put(source, name)
         if source.stem == "student":
-            self.figure = Told.loads[Told.born]
-            Told.born += 1
+            self.place = len(Told.ran)
+            self.figure = Told.loads[self.place]
+            Told.ran.append(0)
 
     def ask(self, op, *, deadline, **arguments):
         answer = super().ask(op, deadline=deadline, **arguments)
         figure = getattr(self, "figure", None)
+        if figure is not None and op == "block":
+            Told.ran[self.place] += len(arguments["order"])
         if figure is not None and op == "load":
             return {**answer, "load_ms": figure, "bare_mb": 100.0}
         return {"peak_mb": 100.0 + figure} if figure is not None and op == "memory" else answer
@@ -107,14 +111,15 @@ class Told(transport.Local):
 
 def test_loading_and_memory_are_medians_of_several_processes(subject, monkeypatch):
     monkeypatch.setattr(session, "Local", Told)
-    monkeypatch.setattr(Told, "born", 0)
+    monkeypatch.setattr(Told, "ran", [])
     rows = [subject("teacher"), subject("student", 1)]
     figures = measure(rows, PHONE, effort=SHORT).figures["student"]
-    assert Told.born == 3
+    assert len(Told.ran) == 3
     assert figures.load_ms == 30.0 and figures.memory_mb == 30.0
-    monkeypatch.setattr(Told, "born", 0)
+    assert all(rows >= 5 + 6 for rows in Told.ran), "and every row is run before memory is read"
+    monkeypatch.setattr(Told, "ran", [])
     once = measure(rows, PHONE, effort=replace(SHORT, loads=1)).figures["student"]
-    assert Told.born == 1 and once.load_ms == 900.0 and once.memory_mb == 900.0
+    assert len(Told.ran) == 1 and once.load_ms == 900.0 and once.memory_mb == 900.0
 
 
 def test_a_model_that_one_process_of_three_cannot_load_is_a_failed_row(subject, monkeypatch):
@@ -125,7 +130,7 @@ def test_a_model_that_one_process_of_three_cannot_load_is_a_failed_row(subject, 
             return super().ask(op, deadline=deadline, **arguments)
 
     monkeypatch.setattr(session, "Local", Dying)
-    monkeypatch.setattr(Told, "born", 0)
+    monkeypatch.setattr(Told, "ran", [])
     rows = [subject("teacher"), subject("student", 1)]
     found = measure(rows, PHONE, effort=SHORT).figures
     assert "'load'" in found["student"].failed and "SIGKILL" in found["student"].failed
