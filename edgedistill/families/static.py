@@ -5,8 +5,8 @@ model2vec, 2024). The table is the teacher's own, centred and turned onto its pr
 the layer above it is made new, and what the teacher answers trains both. By trial (CLINC150, 3
 epochs, validation) nothing was gained by running each piece through the whole teacher, by weighing
 pieces by their rarity, by learned weights, or by a maximum beside the mean; a random table lost 3
-points. 256 wide, 3 epochs over rows and three made ones each: 94.0 on test (teacher 96.0) in half a
-minute of one thread. A shape is {"hidden" (the table's width), "feed_forward", "vocabulary"}.
+points. 256 wide, as recipes train it: 94.4 on test (teacher 95.9) in less than a minute of one
+thread. A shape is {"hidden" (the table's width), "feed_forward", "vocabulary"}.
 """
 
 from __future__ import annotations
