@@ -21,6 +21,7 @@ from edgedistill import job as jobs
 from edgedistill import planner, plugins
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.errors import nearest
 from edgedistill.records import Step
 from edgedistill.store.runner import Runner
 from edgedistill.train import outputs, weights
@@ -33,7 +34,7 @@ SEED = 1000  # other draws than those of any training
 @click.argument("students", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--model", required=True, help="the teacher")
 @click.option("--data", required=True)
-@click.option("--kind", "kinds", multiple=True, help="of made rows; default: all that the task has")
+@click.option("--kind", "kinds", multiple=True, help="of made rows; all unless named")
 def main(students: tuple[Path, ...], model: str, data: str, kinds: tuple[str, ...]) -> None:
     """Make the rows, let everyone answer, print the table."""
     job = jobs.make({}, [("model.path", model), ("data.path", data)], target="phone")
@@ -43,6 +44,9 @@ def main(students: tuple[Path, ...], model: str, data: str, kinds: tuple[str, ..
     plain = planner.propose(job, opened.target, facts).baseline.test.inputs["rows.0"]
     assert isinstance(plain, Step)
     task: Any = plugins.find("tasks", facts.task)
+    for kind in kinds:
+        if kind not in task.MADE:
+            raise click.ClickException(f"unknown kind '{kind}': {nearest(kind, task.MADE)}")
     steps = {
         "as they are": plain,
         **{kind: _made(plain, kind, facts) for kind in kinds or task.MADE},
@@ -50,7 +54,7 @@ def main(students: tuple[Path, ...], model: str, data: str, kinds: tuple[str, ..
     with Runner(opened.store.root, threads=facts.host.threads) as runner:
         runner.run(list(steps.values()))
     outputs.prepare(facts.host.threads)
-    teacher = opened.store.root / "v1" / "sources" / facts.teacher.source.hash
+    teacher = opened.store.path(facts.teacher.source)
     models = [weights.load(folder, task) for folder in (teacher, *students)]
     encoder = task.open_encoder(teacher, facts.teacher.encoder)
     print(f"{'':14}" + "".join(f"{folder.name[:10]:>18}" for folder in students))

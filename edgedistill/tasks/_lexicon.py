@@ -61,7 +61,10 @@ def vocabulary(model: Path, texts: Iterable[str]) -> tuple[str, ...]:
     vocabulary. `model` is a folder with tokenizer.json. Empty where no piece is such a word.
     """
     tokenizer, special = _tokenizer(model)
-    scripts = {_script(letter) for letter in set().union(*texts) if letter.isalpha()}
+    letters: set[str] = set()
+    for text in texts:
+        letters.update(text)
+    scripts = {_script(letter) for letter in letters if letter.isalpha()}
     spelt = [
         word
         for word in _spelt(tokenizer)

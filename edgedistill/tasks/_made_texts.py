@@ -23,6 +23,8 @@ LONGEST_GRAM = 5  # words (Tang et al., 2019)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: no spaces
 WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+(?:['’][^\W{ALONE}]+)*|[^\w\s]+")
 MOST_ALIKE = 5  # labels that a text is crossed with
+MOST_READ = 20_000  # rows by which labels are compared, and words of each: a few million counts
+MOST_WORDS_READ = 100
 LARGEST_TABLE = 10_000_000  # labels times words that are compared: 40 MB
 CHUNK = 512  # rows at a time: memory does not grow with their number
 
@@ -157,8 +159,6 @@ KINDS: dict[str, Kind] = {
     "masked": masked, "joined": joined, "halves": halves, "crossed": crossed,
     "misspelt": misspelt, "ngrams": ngrams,
 }  # fmt: skip
-# kinds that need a model's words beside
-BY_WORDS: dict[str, Callable[..., Rows]] = {"unfamiliar": unfamiliar, "replaced": replaced}
 
 
 class Words(NamedTuple):
@@ -296,22 +296,24 @@ def _by_label(truth: np.ndarray) -> dict[int, np.ndarray]:
     """Return the rows of each label, in order; rows without a label are left out."""
     order = np.argsort(truth, kind="stable")
     labels, starts = np.unique(truth[order], return_index=True)
-    rows = np.split(order, starts[1:])
+    rows = np.split(order, starts)[1:]
     return {label: some for label, some in zip(labels.tolist(), rows, strict=True) if label >= 0}
 
 
 def _alike(
     examples: Examples, members: Mapping[int, np.ndarray], encoder: TextEncoder
 ) -> dict[int, list[int]]:
-    """Return the labels that are most like each, by the words of their texts (tf-idf, cosine)."""
+    """Return the labels that are most like each, by the words of their texts (tf-idf, cosine).
+
+    Of many rows some are read, evenly, and of long texts the beginning.
+    """
     counts: dict[int, Counter[str]] = {label: Counter() for label in members}
     for label, rows in members.items():
-        for row in rows.tolist():
+        for row in rows[:: max(1, len(rows) * len(members) // MOST_READ)].tolist():
             for name in encoder.columns:
                 words = words_of(examples[row][name])
-                counts[label].update(
-                    words.run(i, i + 1).casefold() for i in range(len(words.spans))
-                )
+                some = range(min(len(words.spans), MOST_WORDS_READ))
+                counts[label].update(words.run(i, i + 1).casefold() for i in some)
     total: Counter[str] = Counter()
     for each in counts.values():
         total.update(each)
@@ -321,9 +323,8 @@ def _alike(
     for line, each in enumerate(counts.values()):
         known = [(place[word], count) for word, count in each.items() if word in place]
         table[line, [column for column, _ in known]] = [np.log1p(count) for _, count in known]
-    table *= (
-        np.log(len(counts) / (table > 0).sum(axis=0)) + 0.1
-    )  # a word of all labels counts little
+    rarity = np.log(len(counts) / (table > 0).sum(axis=0))
+    table *= rarity + 0.1  # a word that all labels have counts a little too
     table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     labels, near = list(counts), {}
     for start in range(0, len(labels), CHUNK):

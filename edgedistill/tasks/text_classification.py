@@ -39,8 +39,11 @@ __all__ = [
 
 EXAMPLES = "text"
 PACKAGES = _tokens.PACKAGES
-WORDS: Mapping[str, Any] = {"unfamiliar": _lexicon.vocabulary, "replaced": _lexicon.neighbours}
-READS_MODEL = tuple(_made_texts.BY_WORDS)
+BY_MODEL: Mapping[str, tuple[Any, Any]] = {  # how rows are made, and of which words of the model's
+    "unfamiliar": (_made_texts.unfamiliar, _lexicon.vocabulary),
+    "replaced": (_made_texts.replaced, _lexicon.neighbours),
+}
+READS_MODEL = tuple(BY_MODEL)
 MADE = (*_made_texts.KINDS, *READS_MODEL)
 INPUTS = {"input_ids": (), "attention_mask": ("mask",), "token_type_ids": ("type", "segment")}
 
@@ -148,7 +151,8 @@ def made(
         if model is None:
             raise InternalError(f"made rows ({', '.join(kinds)}) lack the model that they read")
         texts = (example[name] for example in examples for name in encoder.columns)
-        makers[kind] = partial(_made_texts.BY_WORDS[kind], words=WORDS[kind](model, texts))
+        make, words = BY_MODEL[kind]
+        makers[kind] = partial(make, words=words(model, texts))
     for position, kind in enumerate(kinds):
         if kind not in makers:
             raise JobError(f"unknown kind of made rows '{kind}': {nearest(kind, MADE)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -124,6 +125,26 @@ def test_labels_without_a_word_in_common_and_a_small_table_are_crossed_too(encod
     monkeypatch.setattr(_made_texts, "LARGEST_TABLE", 2)  # fewer words than labels
     examples = [{"text": word} for word in WORDS]
     assert len(rows_of(encoder, examples, list(range(len(WORDS))), ["crossed"])) == len(WORDS)
+
+
+def test_of_many_rows_some_are_read_to_compare_labels_evenly(encoder, monkeypatch):
+    class Rows(list):
+        read: ClassVar[list[int]] = []
+
+        def __getitem__(self, row):
+            self.read.append(row)
+            return super().__getitem__(row)
+
+    monkeypatch.setattr(_made_texts, "MOST_READ", 10)
+    truth = np.arange(100) % 2
+    near = _alike(Rows([{"text": "weather"}] * 100), _by_label(truth), encoder)
+    assert near == {0: [1], 1: [0]}
+    assert Rows.read == [*range(0, 100, 20), *range(1, 100, 20)]
+
+
+@pytest.mark.parametrize("kind", task.MADE)
+def test_of_no_rows_none_are_made(encoder, embedded, tokenizer_folder, kind):
+    assert rows_of(encoder, [], [], [kind], model=embedded(tokenizer_folder("bert"))) == []
 
 
 def test_no_text_is_joined_with_itself(encoder):
