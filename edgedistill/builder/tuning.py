@@ -18,6 +18,7 @@ from edgedistill.builder.course import Course
 from edgedistill.builder.shortlist import plan_key
 from edgedistill.measure.session import Subject
 from edgedistill.records import Candidate, Figures, Measured
+from edgedistill.report import words
 
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "": {},
@@ -111,7 +112,7 @@ def _p90(one: Figures) -> float:
 
 def _why(before: Figures, after: Figures) -> str:
     """Say what the options change."""
-    told = f"p90 {_p90(after):.2f} ms instead of {_p90(before):.2f}"
+    told = f"p90 {words.number(_p90(after))} ms instead of {words.number(_p90(before))}"
     if before.memory_mb is None or after.memory_mb is None:
         return told
-    return f"{told}, {after.memory_mb:.1f} MB instead of {before.memory_mb:.1f}"
+    return f"{told}, {words.number(after.memory_mb)} MB instead of {words.number(before.memory_mb)}"
