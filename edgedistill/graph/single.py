@@ -4,7 +4,8 @@ Of a row that is run by itself the mask is all ones, and of a single text the se
 zeros. An input that always holds one number needs not be fed, and what only carries that number
 through the graph needs not be computed: it is folded here, exactly (x + 0 and x * 1 are x, and the
 row of a table that is always looked up is a constant). The batch is fixed to one row, so that a
-runtime refuses a batch of padded rows, which a graph without a mask would answer wrongly.
+runtime refuses a batch of padded rows, which a graph without a mask would answer wrongly, and
+attention is left without the dimension that is always one (`edgedistill.graph.heads`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.graph import clean
-from edgedistill.graph.simplify import drop_unread
+from edgedistill.graph import clean, heads
+from edgedistill.graph.simplify import Feed, drop_unread, observed
 from edgedistill.graph.weights import Additions, attributes, captured
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
@@ -32,11 +33,12 @@ COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
 
-def single(model: Any, numbers: Mapping[str, int], shapes: Shapes) -> Any | None:
+def single(model: Any, numbers: Mapping[str, int], feeds: Sequence[Feed]) -> Any | None:
     """Return the graph for one row without the inputs that always hold one number, or None.
 
-    `numbers` are those inputs with their numbers; `shapes` those of every tensor, as observed. None
-    where the graph needs one of them all the same (a mean over the mask needs its sum).
+    `numbers` are those inputs with their numbers; `feeds` are batches of unlike numbers of rows and
+    lengths. None where the graph needs one of them all the same (a mean over the mask needs its
+    sum).
     """
     from onnx import helper
 
@@ -44,7 +46,7 @@ def single(model: Any, numbers: Mapping[str, int], shapes: Shapes) -> Any | None
     made.CopyFrom(model)
     graph = made.graph
     types = {value.name: value.type.tensor_type.elem_type for value in graph.input}
-    work = _Fold(graph, shapes)
+    work = _Fold(graph, observed(model, feeds))
     for name, number in numbers.items():
         if name in types:
             kind = helper.tensor_dtype_to_np_dtype(types[name])
@@ -58,7 +60,8 @@ def single(model: Any, numbers: Mapping[str, int], shapes: Shapes) -> Any | None
     del graph.input[:]
     graph.input.extend(value for value in kept if value.name not in numbers)
     clean.fix(made, {"batch": 1})
-    return made
+    rows = [{name: value[:1] for name, value in feed.items()} for feed in feeds]
+    return heads.without_batch(made, observed(made, rows))
 
 
 class _Fold:

@@ -80,7 +80,7 @@ def run(
     )
     if settings.single and not settings.fixed and not any(session.fixed(fresh)):
         numbers = feeds_of.numbers(examples, encoder)
-        made = single.single(made, numbers, simplify.observed(made, feeds)) or made
+        made = single.single(made, numbers, feeds) or made
         alone = [_typed(encoder.batch([row]), settings) for row in examples]
         given_alone, ours = _as_given(source, given, settings), _as_ours(made, softmax=softmax)
         compare.hold(given_alone, ours, alone, shapes=1)

@@ -97,10 +97,9 @@ def _single(
     batches: Sequence[Mapping[str, np.ndarray]],
 ) -> Any:
     """Return the graph for one row a run; the same graph where it can't do without an input."""
-    from edgedistill.graph import feeds, simplify, single
+    from edgedistill.graph import feeds, single
 
-    numbers = feeds.numbers(rows, encoder)
-    return single.single(made, numbers, simplify.observed(made, batches)) or made
+    return single.single(made, feeds.numbers(rows, encoder), batches) or made
 
 
 def load(folder: Path, task: Any) -> Any:

@@ -69,7 +69,7 @@ def graph(nodes):
 
 def test_mask_and_segments_go_and_every_bit_stays():
     whole = graph((*EMBED, *ADDED))
-    made = single.single(whole, NUMBERS, simplify.observed(whole, FEEDS))
+    made = single.single(whole, NUMBERS, FEEDS)
     assert [value.name for value in made.graph.input] == ["ids"]
     kinds = [node.op_type for node in made.graph.node]
     assert kinds == ["Gather", "Add", "Transpose", "MatMul", "Softmax", "MatMul"]
@@ -84,7 +84,7 @@ def test_mask_and_segments_go_and_every_bit_stays():
 def test_a_batch_is_refused_by_the_runtime():
     """Padded rows would be answered wrongly: there is no mask to tell them from text."""
     whole = graph((*EMBED, *ADDED))
-    made = single.single(whole, NUMBERS, simplify.observed(whole, FEEDS))
+    made = single.single(whole, NUMBERS, FEEDS)
     running = session.start(made.SerializeToString())
     assert session.fixed(running) == (1, 0)
     with pytest.raises(Exception, match=r"invalid dimensions"):
@@ -94,7 +94,7 @@ def test_a_batch_is_refused_by_the_runtime():
 def test_a_graph_that_needs_the_mask_is_left_alone():
     whole = graph((*EMBED, *MEAN))
     before = whole.SerializeToString(deterministic=True)
-    assert single.single(whole, NUMBERS, simplify.observed(whole, FEEDS)) is None
+    assert single.single(whole, NUMBERS, FEEDS) is None
     assert whole.SerializeToString(deterministic=True) == before
 
 
@@ -103,7 +103,7 @@ def test_a_sum_that_spreads_what_it_adds_to_is_kept():
     whole = graph(
         (("Cast", ["kinds"], "zeros", {"to": TensorProto.FLOAT}), ("Add", ["one", "zeros"], "out"))
     )
-    assert single.single(whole, {"kinds": 0}, simplify.observed(whole, FEEDS)) is None
+    assert single.single(whole, {"kinds": 0}, FEEDS) is None
 
 
 def test_inputs_of_one_number_are_found_by_encoding():
