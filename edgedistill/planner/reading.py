@@ -9,7 +9,7 @@ from edgedistill.records import Step
 
 if TYPE_CHECKING:
     from edgedistill.planner.facts import Model
-    from edgedistill.planner.steps import Steps
+    from edgedistill.planner.steps import Steps, Tutor
 
 Part = tuple[str, tuple[str, ...]]  # a split, and the kinds of rows made of it; none: itself
 
@@ -42,5 +42,15 @@ def read(steps: Steps, kinds: tuple[str, ...] = (), *, answered: bool) -> Readin
 
 def validation(steps: Steps, model: Model) -> dict[str, Step]:
     """Return what stops and tunes a training: the validation rows, own ones among them."""
+    return {f"validation.{index}": each for index, each in enumerate(_held(steps, model))}
+
+
+def answers(steps: Steps, model: Model, tutor: Tutor | None) -> dict[str, Step]:
+    """Return what the teacher, who reads as `model` does, answers to the validation rows."""
+    held = enumerate(_held(steps, model))
+    return {f"answers.{index}": steps.label(each, tutor) for index, each in held}
+
+
+def _held(steps: Steps, model: Model) -> list[Step]:
     names = [name for name in ("validation", "own_validation") if name in steps.facts.splits]
-    return {f"validation.{index}": steps.encode(name, model) for index, name in enumerate(names)}
+    return [steps.encode(name, model) for name in names]

@@ -26,9 +26,10 @@ INPUTS = {
     "train": "arrays",
     "labels": "arrays",
     "validation": "arrays",
+    "answers": "arrays",
 }
 PACKAGES = ("torch", "transformers", "safetensors", "numpy")
-ESTIMATES_WITHOUT = ("labels",)  # zeros stand in for them
+ESTIMATES_WITHOUT = ("labels", "answers")  # zeros stand in for them, or nothing
 GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
 
 
@@ -100,7 +101,7 @@ def work(
         task=task,
         encoder=task.open_encoder(inputs["student.0"], settings.encoder),
         examples=examples,
-        validation=Examples(indexed(inputs, "validation")),
+        validation=Examples(indexed(inputs, "validation"), indexed(inputs, "answers")),
         terms=terms,
         training=settings,
         resume=resume,

@@ -23,8 +23,9 @@ def run(
 ) -> Mapping[str, Any]:
     """Write the trained student.
 
-    Facts: best {score, step, weights: raw | ema}, steps, history [{step, loss, raw, ema}], rows,
-    and train_score, the score on training rows, beside validation's in `best`.
+    Facts: best {score, from_teacher (nats, or none), step, weights: raw | ema}, steps, history
+    [{step, loss, raw, ema, each with its .._from_teacher}], rows, and train_score, the score on
+    training rows, beside validation's in `best`.
     """
     from edgedistill.train import loop, weights
 

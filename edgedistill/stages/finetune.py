@@ -41,8 +41,9 @@ def run(
 ) -> Mapping[str, Any]:
     """Write the model with its trained head.
 
-    Facts: best {score, step, weights: raw | ema}, steps, history [{step, loss, raw, ema}], rows,
-    parameters, and train_score, the score on training rows, beside validation's in `best`.
+    Facts: best {score, from_teacher: none, step, weights: raw | ema}, steps, history [{step, loss,
+    raw, ema}], rows, parameters, and train_score, the score on training rows, beside validation's
+    in `best`.
     """
     from edgedistill.train import loop, weights
 

@@ -46,8 +46,8 @@ def run(
 ) -> Mapping[str, Any]:
     """Write the pruned student.
 
-    Facts: rounds [{shape, layers, parameters, best, steps}], best {score, step, weights} of the
-    last round, steps of all, train_score, rows, parameters, shape.
+    Facts: rounds [{shape, layers, parameters, best, steps}], best {score, from_teacher, step,
+    weights} of the last round, steps of all, train_score, rows, parameters, shape.
     """
     from edgedistill.train import weights
 

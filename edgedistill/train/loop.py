@@ -36,7 +36,7 @@ class Work:
     task: Any
     encoder: Any
     examples: batches.Examples
-    validation: batches.Examples
+    validation: batches.Examples  # with a teacher's logits the best weights are by those
     terms: tuple[objective.Term, ...]
     training: pace.Training
     resume: Path
@@ -50,6 +50,7 @@ class Fitted:
     """How a training went; the model itself now holds the best weights."""
 
     score: float  # of the best weights, on validation, in the task's unit
+    from_teacher: float | None  # nats between their answers and the teacher's there, if it is read
     step: int
     weights: str  # "raw" | "ema"
     steps: int  # that were run; fewer than asked for when it stopped early
@@ -57,13 +58,15 @@ class Fitted:
 
     def facts(self) -> dict[str, Any]:
         """Return this as small JSON."""
-        best = {"score": self.score, "step": self.step, "weights": self.weights}
+        best = {name: getattr(self, name) for name in ("score", "from_teacher", "step", "weights")}
         return {"best": best, "steps": self.steps, "history": [dict(one) for one in self.history]}
 
 
 def fit(model: Any, work: Work) -> Fitted:
     """Train a model in place; it is left with its best weights by validation.
 
+    Those that answer most like the teacher where its answers lie beside the validation rows, else
+    those that score best: a score moves by whole rows, and the highest of many is half luck.
     Goes on from the newest checkpoint in `work.resume`. In a group of processes each trains on its
     part of every batch, and only the first is left with the best weights. Raises `TrainingError`
     when the loss is no number.
@@ -102,13 +105,18 @@ def _fit(model: Any, work: Work) -> Fitted:
             running.save(run, work.resume)
             clock.wrote(time.monotonic() - started)
     if not group.leads:
-        return Fitted(math.nan, run.step, "raw", run.step, ())
+        return Fitted(math.nan, None, run.step, "raw", run.step, ())
     running.put(run.model, run.best_weights)
     return Fitted(steps=run.step, history=tuple(run.history), **run.best)
 
 
 def score(model: Any, examples: batches.Examples, work: Work) -> float:
     """Score a model on the rows that have a truth, in points."""
+    return _judged(model, examples, work)[0]
+
+
+def _judged(model: Any, examples: batches.Examples, work: Work) -> tuple[float, float | None]:
+    """Return the score, and how many nats the answers are from the teacher's where these are."""
     with simulated(model, work.training.int8_largest):
         found = np.concatenate(list(_logits(model, examples, work)))
     known = np.flatnonzero(examples.truth >= 0)
@@ -116,7 +124,24 @@ def score(model: Any, examples: batches.Examples, work: Work) -> float:
         raise DataError("no row has a label to score by")
     metric = work.training.metric
     sums = work.task.statistics(found[known], examples.truth[known], metric).sum(axis=0)
-    return round(float(work.task.score(sums, metric)), 6)
+    from_teacher = _divergence(found, examples) if examples.labels else None
+    return round(float(work.task.score(sums, metric)), 6), from_teacher
+
+
+def _divergence(found: np.ndarray, examples: batches.Examples) -> float:
+    """Return the mean of KL(teacher || student) over the rows, in nats."""
+    import torch
+    from torch.nn.functional import kl_div, log_softmax
+
+    total = 0.0
+    for start in range(0, len(found), outputs.CHUNK):
+        rows = np.arange(start, min(start + outputs.CHUNK, len(found)))
+        ours, theirs = (
+            log_softmax(torch.from_numpy(each), dim=-1)
+            for each in (found[rows], examples.logits(rows))
+        )
+        total += float(kl_div(ours, theirs, reduction="sum", log_target=True))
+    return round(total / len(found), 9)
 
 
 def seconds(model: Any, work: Work, *, tries: int = 8) -> float:
@@ -231,21 +256,31 @@ def _validate(run: Running, work: Work) -> None:
     since = run.step - (run.history[-1]["step"] if run.history else 0)
     entry: dict[str, Any] = {"step": run.step, "loss": round(run.loss / since, 6)}
     run.loss = 0.0
-    before = run.best.get("score", -math.inf)
-    sign = 1 if work.task.HIGHER_IS_BETTER else -1
+    before = run.best
     for which in ("raw", "ema") if run.average else ("raw",):
         raw = running.copy_of(run.model)
         if which == "ema":
             running.put(run.model, run.average)
-        entry[which] = value = score(run.model, work.validation, work)
-        # A later one of the same score is kept: it was trained longer, at a lower rate.
-        if not run.best or sign * value >= sign * run.best["score"]:
-            run.best = {"score": value, "step": run.step, "weights": which}
+        entry[which], from_teacher = _judged(run.model, work.validation, work)
+        if from_teacher is not None:
+            entry[f"{which}_from_teacher"] = from_teacher
+        tried = {"score": entry[which], "from_teacher": from_teacher}
+        # A later one of the same worth is kept: it was trained longer, at a lower rate.
+        if _worth(tried, work) >= _worth(run.best, work):
+            run.best = {**tried, "step": run.step, "weights": which}
             run.best_weights = running.copy_of(run.model)
         running.put(run.model, raw)
-    better = not math.isfinite(before) or sign * run.best["score"] > sign * before
-    run.waited = 0 if better else run.waited + 1
+    run.waited = 0 if _worth(run.best, work) > _worth(before, work) else run.waited + 1
     run.history.append(entry)
+
+
+def _worth(found: Mapping[str, Any], work: Work) -> float:
+    """Return what weights are chosen by, the higher the better; of none, less than of any."""
+    if not found:
+        return -math.inf
+    if found["from_teacher"] is not None:
+        return -float(found["from_teacher"])
+    return float(found["score"] if work.task.HIGHER_IS_BETTER else -found["score"])
 
 
 def _patience_over(run: Running, training: pace.Training) -> bool:

@@ -10,6 +10,7 @@ from edgedistill import plugins
 from edgedistill.builder.course import steps_of
 from edgedistill.errors import JobError, ModelError
 from edgedistill.records import Source
+from edgedistill.store import keys
 
 
 def test_default_students_are_a_third_and_a_half_of_the_layers():
@@ -29,7 +30,23 @@ def test_students_share_the_teachers_labels_and_encodings():
     made = plan()
     steps = steps_of(made.rows())
     count = {stage: sum(step.stage == stage for step in steps) for stage in ("label", "encode")}
-    assert count == {"label": 2, "encode": 4}  # rows and made rows; train, made, validation, test
+    # rows, made rows, validation; train, made, validation, test
+    assert count == {"label": 3, "encode": 4}
+
+
+def test_the_best_weights_are_those_most_like_the_teacher_where_it_counts_for_most():
+    made = plan()
+    row = next(row for row in made.candidates if row.name == "student 2x32 int8")
+    answers = row.training.inputs["answers.0"]
+    assert answers.stage == "label" and sources(answers, "rows") == {"validation"}
+    assert answers.inputs["rows.0"] is made.baseline.validation.inputs["rows.0"]
+    estimated = keys.estimate_inputs(row.training).values()
+    assert not any(each.stage == "label" for each in estimated), "minutes before the first line"
+    control = next(row for row in made.beside if row.name.startswith("control"))
+    assert not any(name.startswith("answers") for name in control.training.inputs)
+    truth = plan(settings={"distill.alpha": 0.4})
+    (row,) = [row for row in truth.candidates if row.name == "student 2x32 int8"]
+    assert "labels.0" in row.training.inputs and "answers.0" not in row.training.inputs
 
 
 def test_a_student_of_a_smaller_vocabulary_reads_rows_by_its_own_encoder():
@@ -40,7 +57,7 @@ def test_a_student_of_a_smaller_vocabulary_reads_rows_by_its_own_encoder():
     assert fold.settings["vocabulary"] == 60
     assert sources(fold, "rows") == {"train"}
     count = {stage: len(steps_named(made, stage)) for stage in ("label", "encode")}
-    assert count == {"label": 2, "encode": 8}  # shared by students of one vocabulary
+    assert count == {"label": 3, "encode": 8}  # shared by students of one vocabulary
     row = next(row for row in made.candidates if row.name == "student 2x32v60 int8")
     training = row.training
     for name in ("train.0", "train.1", "validation.0"):

@@ -57,13 +57,25 @@ def test_an_assistant_learns_first_and_labels_the_rows_of_the_students():
     assert helper.role == "assistant" and helper.training.settings["steps"]
     for name in ("student 1x32 int8", "student static16 int8"):
         training = row_of(made, name).training
-        labels = [each for n, each in training.inputs.items() if n.startswith("labels.")]
-        assert labels and all(each.inputs["teacher.0"] is helper.training for each in labels)
+        labels = [
+            each for n, each in training.inputs.items() if n.startswith(("labels.", "answers."))
+        ]
+        assert len(labels) == 3 and all(
+            each.inputs["teacher.0"] is helper.training for each in labels
+        )
     of_teacher = helper.training.inputs["labels.0"]
     assert of_teacher.inputs["teacher.0"] is made.baseline.model
     control = row_of(made, "control 1x32 int8")
     assert not any(name.startswith("labels") for name in control.training.inputs)
     assert not any(row.role == "assistant" for row in plan(student="1").rows())
+
+
+def test_an_assistant_of_a_smaller_vocabulary_answers_rows_as_it_reads_them():
+    made = plan(student="1", settings={"student.assistant": "4v60"})
+    training = row_of(made, "student 1x32 int8").training
+    (fold,) = steps_named(made, "fold")
+    for name in ("labels.0", "labels.1", "answers.0"):
+        assert training.inputs[name].inputs["rows.0"].inputs["encoder.0"] is fold
 
 
 def test_losses_that_read_inside_read_the_assistant(tmp_path):

@@ -35,7 +35,7 @@ def place(request, tmp_path_factory):
     )
     rows = {"train.0": folder / "train", "validation.0": folder / "validation"}
     finetune.run({"model.0": folder / "base", **rows}, made, folder / "teacher", silent)
-    for index, name in enumerate(("train", "made")):
+    for index, name in enumerate(("train", "made", "validation")):
         label.run(
             {"teacher.0": folder / "teacher", "rows.0": folder / name},
             settings.coerce(label.Settings, common, "label"),
@@ -103,6 +103,16 @@ def test_the_teacher_is_what_it_learns_from(place, tmp_path):
     right = run(place, tmp_path / "right", inputs(folder), **told)
     wrong = run(place, tmp_path / "wrong", {**inputs(folder), **turned}, **told)
     assert right["best"]["score"] > 85 and wrong["best"]["score"] < 20
+
+
+def test_the_weights_that_answer_most_like_the_teacher_are_kept(place, tmp_path):
+    _kind, folder, _ = place
+    found = {**inputs(folder), "answers.0": folder / "labels2"}
+    facts = run(place, tmp_path / "out", found, steps=80)
+    near = [one[f"{which}_from_teacher"] for one in facts["history"] for which in ("raw", "ema")]
+    assert facts["best"]["from_teacher"] == min(near) < max(near)
+    alone = run(place, tmp_path / "alone", steps=80)
+    assert alone["best"]["from_teacher"] is None and "raw_from_teacher" not in alone["history"][0]
 
 
 def test_the_control_needs_no_teacher(place, tmp_path):

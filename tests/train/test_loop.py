@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
 import torch
 
 from edgedistill import plugins
+from edgedistill.data import arrays
 from edgedistill.errors import TrainingError
 from edgedistill.train import checkpoint, loop, objective, outputs, pace, signals, weights
 from edgedistill.train.batches import Examples
@@ -68,6 +71,59 @@ def test_it_learns_and_keeps_the_best(place, tmp_path):
     assert again == fitted.score
     assert not trained.training
     assert fitted.history[0]["step"] == 8 and fitted.steps == 60
+
+
+def answered(place, folder, logits):
+    """The validation rows with those logits beside them, as a teacher's answers lie there."""
+    arrays.write(folder, [{"logits": row.astype(np.float16)} for row in logits])
+    return Examples([place / "validation"], [folder])
+
+
+def told(fitted):
+    """What each validation gave: (score, nats from the teacher, step, weights)."""
+    return [
+        (one[which], one[f"{which}_from_teacher"], one["step"], which)
+        for one in fitted.history
+        for which in ("raw", "ema")
+    ]
+
+
+def test_beside_a_teacher_the_best_is_what_answers_most_like_it(place, tmp_path):
+    """A teacher that errs: the longer the truth is learned, the higher the score, the farther."""
+    rows = Examples([place / "validation"])
+    wrong = np.eye(3)[(rows.truth + 1) % 3] * 4
+    with_answers = answered(place, tmp_path / "wrong", wrong)
+    trained = model(place)
+    asked = work(place, tmp_path / "r", steps=60, embedding_rate=1.0)
+    fitted = loop.fit(trained, dataclasses.replace(asked, validation=with_answers))
+    best = (fitted.score, fitted.from_teacher, fitted.step, fitted.weights)
+    assert best == min(told(fitted), key=lambda one: one[1])
+    assert fitted.score < max(score for score, *_ in told(fitted))
+    assert loop.score(trained, rows, asked) == fitted.score
+    assert fitted.facts()["best"]["from_teacher"] == fitted.from_teacher
+
+
+def test_it_stops_when_it_comes_no_nearer_to_its_teacher(place, tmp_path):
+    """The score rises until the end here; what is waited for is what weights are chosen by."""
+    rows = Examples([place / "validation"])
+    wrong = answered(place, tmp_path / "wrong", np.eye(3)[(rows.truth + 1) % 3] * 4)
+    asked = work(place, tmp_path / "r", steps=60, evaluate_every=4, patience=3, embedding_rate=1.0)
+    fitted = loop.fit(model(place), dataclasses.replace(asked, validation=wrong))
+    assert fitted.steps == fitted.step + 3 * 4 < 60
+
+
+def test_how_far_answers_are_from_the_teachers(place, tmp_path, monkeypatch):
+    """KL(teacher || student) by hand, over rows in several parts."""
+    monkeypatch.setattr(outputs, "CHUNK", 7)
+    theirs = np.random.default_rng(2).normal(size=(30, 3)).astype(np.float16).astype(np.float64)
+    examples = answered(place, tmp_path / "t", theirs)
+    asked = dataclasses.replace(work(place, tmp_path / "r", steps=1), validation=examples)
+    trained = model(place)
+    fitted = loop.fit(trained, asked)
+    logits = outputs.logits(trained, examples, asked.task.forward, asked.encoder)
+    ours = np.concatenate(list(logits)).astype(np.float64)
+    p, q = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (theirs, ours))
+    assert fitted.from_teacher == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -144,6 +200,34 @@ def test_it_stops_when_nothing_gets_better(place, tmp_path):
         model(place), work(place, tmp_path, steps=400, evaluate_every=1, rate=0.0, patience=3)
     )
     assert fitted.steps == 4
+    assert fitted.step == 4  # of what is worth the same the later one is kept
+
+
+def test_it_goes_on_while_it_comes_nearer_to_its_teacher(place, tmp_path):
+    """The score has long been what it will be."""
+    rows = Examples([place / "validation"])
+    right = answered(place, tmp_path / "right", np.eye(3)[rows.truth] * 8)
+    asked = work(
+        place, tmp_path / "r", steps=240, evaluate_every=12, patience=3, embedding_rate=1.0
+    )
+    fitted = loop.fit(model(place), dataclasses.replace(asked, validation=right))
+    scores = [max(one["raw"], one["ema"]) for one in fitted.history]
+    best = scores.index(max(scores))
+    assert fitted.steps > 12 * (best + 1 + 3)
+
+
+def test_a_score_may_be_the_better_the_lower(place, tmp_path):
+    class Lower:
+        HIGHER_IS_BETTER = False
+
+        def __getattr__(self, name):
+            return getattr(plugins.find("tasks", "text-classification"), name)
+
+    asked = work(place, tmp_path, steps=60, embedding_rate=1.0)
+    asked = dataclasses.replace(asked, task=Lower())
+    fitted = loop.fit(model(place), asked)
+    scores = [one[which] for one in fitted.history for which in ("raw", "ema")]
+    assert fitted.score == min(scores) < max(scores)
 
 
 def test_learned_parts_of_losses_are_trained_and_resumed(place, tmp_path, monkeypatch):
