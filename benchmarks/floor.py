@@ -25,6 +25,7 @@ from typing import Any
 import click
 import numpy as np
 
+from edgedistill.cli import run
 from edgedistill.graph import count, inspect, session
 
 ROWS, INNER = 256, 1024  # of the large product
@@ -149,10 +150,10 @@ def _rounds(
 def _times(graph: Graph) -> list[float]:
     """Return the milliseconds of a block of runs; the first bring the weights into the caches."""
     found = []
-    for run in range(WARM + RUNS):
+    for index in range(WARM + RUNS):
         start = time.perf_counter()
         graph.running.run(None, graph.feed)
-        if run >= WARM:
+        if index >= WARM:
             found.append(1e3 * (time.perf_counter() - start))
     return found
 
@@ -295,4 +296,4 @@ def _line(cells: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "floor.py")

@@ -10,16 +10,18 @@ crop by crop.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from edgedistill.cli import run
+from edgedistill.errors import ModelError
 from edgedistill.graph import adopt, clean, inspect, operators, session
 from edgedistill.schemes import static_qdq
 
@@ -43,35 +45,31 @@ def crops(count: int, sides: tuple[int, ...], seed: int) -> np.ndarray:
     return np.stack(made)
 
 
-def main() -> None:
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--model", required=True, type=click.Path(path_type=Path))
+@click.option("--mean", default=127.0, help="taken off each pixel of 0 to 255")
+@click.option("--scale", default=128.0, help="what the rest is divided by")
+@click.option("--crops", "count", default=64, help="to calibrate on, and to compare on")
+@click.option("--onnxruntime", "oldest", default="1.17", help="the oldest that should run it")
+def main(model: Path, mean: float, scale: float, count: int, oldest: str) -> None:
     """Print, for weights of eight and of seven bits: size, speed, and each output's cosine."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--model", required=True, type=Path)
-    asked.add_argument("--mean", type=float, default=127.0, help="taken off each pixel of 0 to 255")
-    asked.add_argument("--scale", type=float, default=128.0, help="what the rest is divided by")
-    asked.add_argument("--crops", type=int, default=64, help="to calibrate on, and to compare on")
-    asked.add_argument("--onnxruntime", default="1.17", help="the oldest that should run it")
-    told = asked.parse_args()
-
-    given = inspect.read(told.model)
+    given = inspect.read(model)
     (port,) = adopt.inputs_of(given)
     if port.shape is None or len(port.shape) != 4 or not all(port.shape[1:]):
-        raise SystemExit(
-            f"{told.model.name} takes {port}: expected (rows, channels, height, width)"
-        )
+        raise ModelError(f"{model.name} takes {port}: expected (rows, channels, height, width)")
     outputs = [one.name for one in adopt.outputs_of(given)]
     plain, changed = adopt.quantizable(given)
     plain = clean.clean(plain, ir=8)
-    lacks = operators.missing(plain, told.onnxruntime)
-    lacks_it = f"onnxruntime {told.onnxruntime} lacks {', '.join(lacks) or 'nothing'}"
-    print(f"{told.model.name}: {', '.join(changed) or 'as it is'}; {lacks_it}")
+    lacks = operators.missing(plain, oldest)
+    lacks_it = f"onnxruntime {oldest} lacks {', '.join(lacks) or 'nothing'}"
+    print(f"{model.name}: {', '.join(changed) or 'as it is'}; {lacks_it}")
 
     def rows(seed: int) -> Iterator[dict[str, np.ndarray]]:
-        for crop in crops(told.crops, port.shape[1:], seed):
-            pixels = (crop[None].astype(np.float32) - told.mean) / told.scale
+        for crop in crops(count, port.shape[1:], seed):
+            pixels = (crop[None].astype(np.float32) - mean) / scale
             yield {port.name: pixels.astype(np.float32)}
 
-    models = {"float as given": told.model.read_bytes(), "float": clean.serialize(plain)}
+    models = {"float as given": model.read_bytes(), "float": clean.serialize(plain)}
     for name, seven in (("int8", False), ("int8, 7-bit weights", True)):
         settings = static_qdq.Settings(reduce_range=seven)
         made = static_qdq.apply(plain, lambda: rows(seed=0), settings)
@@ -119,4 +117,4 @@ def timed(running: dict, feeds: list[dict[str, np.ndarray]]) -> dict[str, np.nda
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "onnx_smoke.py")

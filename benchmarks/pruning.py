@@ -28,6 +28,7 @@ from edgedistill.builder import figures
 from edgedistill.builder.course import Course, evaluated
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.cli import run
 from edgedistill.plugins import find
 from edgedistill.records import Candidate, Step
 from edgedistill.store.runner import Runner
@@ -187,4 +188,4 @@ def _line(cells: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "pruning.py")

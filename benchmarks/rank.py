@@ -29,6 +29,7 @@ from edgedistill import job as jobs
 from edgedistill import planner, plugins
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.cli import run
 from edgedistill.data import arrays
 from edgedistill.records import Artifact, Candidate, Source, Step
 from edgedistill.store import keys
@@ -180,4 +181,4 @@ def _line(cells: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "rank.py")

@@ -28,6 +28,7 @@ from edgedistill import job as jobs
 from edgedistill import planner, plugins
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.cli import run
 from edgedistill.data.arrays import Arrays
 from edgedistill.graph import count
 from edgedistill.graph import session as sessions
@@ -241,4 +242,4 @@ def _table(
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "schemes.py")

@@ -29,6 +29,7 @@ from edgedistill import job as jobs
 from edgedistill import planner, plugins
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.cli import run
 from edgedistill.data.arrays import Arrays
 from edgedistill.records import Source, Step
 from edgedistill.settings import coerce
@@ -199,4 +200,4 @@ def _ask(side: Any, word: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "speed.py")

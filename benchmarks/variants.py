@@ -21,6 +21,7 @@ from edgedistill import job as jobs
 from edgedistill import planner, plugins
 from edgedistill.builder.opening import open_job
 from edgedistill.builder.prepare import prepare
+from edgedistill.cli import run
 from edgedistill.errors import nearest
 from edgedistill.records import Step
 from edgedistill.store.runner import Runner
@@ -85,4 +86,4 @@ def _cell(teacher: np.ndarray, student: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "variants.py")

@@ -20,6 +20,7 @@ import click
 
 from edgedistill import bundle, progress
 from edgedistill.bundle import gate
+from edgedistill.cli import run
 from edgedistill.graph import inspect, session
 from edgedistill.measure import sample
 from edgedistill.measure import session as measuring
@@ -146,4 +147,4 @@ def _line(cells: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "ways.py")

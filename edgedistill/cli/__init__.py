@@ -54,13 +54,18 @@ for command in (build, plan, check, bench, eval_, predict, verify, inspect, targ
 
 def main() -> NoReturn:
     """Run the command line and exit with a code that means something."""
+    run(cli, "edgedistill")
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """Run a command and exit; whatever ends it is one line, never a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     if sys.stdout is sys.__stdout__:
         sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
     try:
         # Not cli.main(): it ends any broken pipe with exit 1, which means "a limit is missed".
-        with cli.make_context("edgedistill", sys.argv[1:]) as context:
-            code = cli.invoke(context)
+        with command.make_context(name, sys.argv[1:]) as context:
+            code = command.invoke(context)
     except SystemExit as end:
         raise end
     except BaseException as error:
