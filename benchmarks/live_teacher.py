@@ -40,7 +40,10 @@ def main(data: Path, student: str, batches: int, turns: int) -> None:
     outputs.prepare(1)
     dtype = host.host_dtype()
     task, family = plugins.find("tasks", "text-classification"), plugins.find("families", "encoder")
-    folder = data / "checkpoints" / "minilm_clinc150"
+    folder, table = data / "checkpoints" / "minilm_clinc150", data / "clinc150" / "train.csv"
+    for each in (folder, table):
+        if not each.exists():
+            raise DataError(f"'{each}' is not there: DATA is the folder that holds both")
     teacher = weights.load(folder, task).eval()
     shape = family.shape(weights.config_of(folder))
     small = family.parse(student, shape)
@@ -48,7 +51,7 @@ def main(data: Path, student: str, batches: int, turns: int) -> None:
         teacher, small, layers=family.layers(small, shape), init="teacher", seed=0
     )
     with tempfile.TemporaryDirectory() as place:
-        encoder, rows = _encoded(task, folder, data / "clinc150" / "train.csv", Path(place))
+        encoder, rows = _encoded(task, folder, table, Path(place))
         lengths = np.array([len(row["input_ids"]) for row in rows])
         compact.compact(learner, np.unique(np.concatenate([row["input_ids"] for row in rows])))
         order = np.argsort(lengths, kind="stable")
@@ -80,8 +83,6 @@ def main(data: Path, student: str, batches: int, turns: int) -> None:
 
 def _encoded(task: Any, folder: Path, table: Path, place: Path) -> tuple[Any, list[Any]]:
     """Return the teacher's encoder, and the training rows in its encoding."""
-    if not table.is_file():
-        raise DataError(f"'{table}' is not there: name the folder that holds clinc150/train.csv")
     with table.open(newline="") as file:
         texts = [{"text": row["text"]} for row in csv.DictReader(file)]
     settings = task.encoder_settings(folder, 24)
