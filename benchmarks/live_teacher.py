@@ -66,9 +66,7 @@ def main(data: Path, student: str, batches: int, turns: int) -> None:
         actions = {
             "step": _step(learner.train(), fed, dtype),
             "live": _live(teacher, fed, dtype),
-            "read": _read(
-                arrays.Arrays(Path(place) / "cache"), [lengths[e] for e in chosen], shape
-            ),
+            "read": _read(arrays.Arrays(cache), [lengths[each] for each in chosen], shape),
         }
         least = _least(actions, batches, turns)
     hidden = 2.0 * lengths.mean() * shape["hidden"]

@@ -17,8 +17,6 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from edgedistill.cli import run
 from edgedistill.errors import ModelError
@@ -30,6 +28,9 @@ TURNS = 60  # runs of each model, in turn
 
 def crops(count: int, sides: tuple[int, ...], seed: int) -> np.ndarray:
     """Cut crops of 30 to 100 % of a side out of the photographs; (count, channels, h, w) uint8."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
     channels, height, width = sides
     photographs = [Image.fromarray(each) for each in load_sample_images().images]
     draw, made = np.random.default_rng(seed), []
@@ -54,9 +55,10 @@ def crops(count: int, sides: tuple[int, ...], seed: int) -> np.ndarray:
 def main(model: Path, mean: float, scale: float, count: int, oldest: str) -> None:
     """Print, for weights of eight and of seven bits: size, speed, and each output's cosine."""
     given = inspect.read(model)
-    (port,) = adopt.inputs_of(given)
-    if port.shape is None or len(port.shape) != 4 or not all(port.shape[1:]):
-        raise ModelError(f"{model.name} takes {port}: expected (rows, channels, height, width)")
+    port, *others = adopt.inputs_of(given)
+    if others or port.shape is None or len(port.shape) != 4 or not all(port.shape[1:]):
+        named = ", ".join(str(each) for each in (port, *others))
+        raise ModelError(f"{model.name} takes {named}: expected (rows, channels, height, width)")
     outputs = [one.name for one in adopt.outputs_of(given)]
     plain, changed = adopt.quantizable(given)
     plain = clean.clean(plain, ir=8)

@@ -58,7 +58,7 @@ def main() -> NoReturn:
 
 
 def run(command: click.Command, name: str) -> NoReturn:
-    """Run a command and exit; whatever ends it is one line, never a traceback."""
+    """Run a command, ours or a benchmark's, and exit; what ends it is one line, no traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     if sys.stdout is sys.__stdout__:
         sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
@@ -69,7 +69,7 @@ def run(command: click.Command, name: str) -> NoReturn:
     except SystemExit as end:
         raise end
     except BaseException as error:
-        code = _tell(error)
+        code = _tell(error, "; the same command goes on where it stopped" if command is cli else "")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -96,13 +96,16 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped()
 
 
-def _tell(error: BaseException) -> int:
-    """Print one line on stderr (and a document on stdout where --json asks); return the code."""
+def _tell(error: BaseException, after: str) -> int:
+    """Print one line on stderr (and a document on stdout where --json asks); return the code.
+
+    `after`: what comes after an interruption.
+    """
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort, Stopped)):
         code = 143 if isinstance(error, Stopped) else 130
-        return _said("Interrupted", "interrupted; the same command goes on where it stopped", code)
+        return _said("Interrupted", f"interrupted{after}", code)
     ours = _ours(error)
     message = " ".join(str(ours).split())
     if isinstance(ours, InternalError):

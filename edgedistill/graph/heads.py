@@ -104,14 +104,15 @@ def _target(
     """
     from onnx import numpy_helper
 
-    if node.input[1] not in constants:
+    if node.input[1] not in constants or not constants[node.input[1]].dims[0]:
         return None
-    named = [int(size) for size in numpy_helper.to_array(constants[node.input[1]])]
-    target = [size if size > 0 else -1 for size in named]
-    if node.output[0] in deep:
-        target = target[1:]
-    elif all(shape[:1] == (1,) for shape in shapes[node.output[0]]):
-        target[0] = 1
+    first, *others = (int(size) for size in numpy_helper.to_array(constants[node.input[1]]))
+    one = first in (0, 1) and all(shape[0] == 1 for shape in shapes[node.output[0]])
+    if node.output[0] in deep and not one:
+        return None  # one by what was observed alone
+    target = [size if size > 0 else -1 for size in others]
+    if node.output[0] not in deep:
+        target = [1 if one else first or -1, *target]
     return target if target.count(-1) <= 1 else None
 
 

@@ -42,15 +42,15 @@ def read(steps: Steps, kinds: tuple[str, ...] = (), *, answered: bool) -> Readin
 
 def validation(steps: Steps, model: Model) -> dict[str, Step]:
     """Return what stops and tunes a training: the validation rows, own ones among them."""
-    return {f"validation.{index}": each for index, each in enumerate(_held(steps, model))}
+    names = [name for name in ("validation", "own_validation") if name in steps.facts.splits]
+    return {f"validation.{index}": steps.encode(name, model) for index, name in enumerate(names)}
 
 
 def answers(steps: Steps, model: Model, tutor: Tutor | None) -> dict[str, Step]:
-    """Return what the teacher, who reads as `model` does, answers to the validation rows."""
-    held = enumerate(_held(steps, model))
-    return {f"answers.{index}": steps.label(each, tutor) for index, each in held}
+    """Return what the teacher, who reads as `model` does, answers to the validation rows.
 
-
-def _held(steps: Steps, model: Model) -> list[Step]:
-    names = [name for name in ("validation", "own_validation") if name in steps.facts.splits]
-    return [steps.encode(name, model) for name in names]
+    Nothing where a user's own rows are among them: what it errs on is what they are there for.
+    """
+    if "own_validation" in steps.facts.splits:
+        return {}
+    return {"answers.0": steps.label(steps.encode("validation", model), tutor)}

@@ -17,7 +17,6 @@ from edgedistill.records import Shape, Source, Step
 from edgedistill.train import objective, pace
 
 OF_THE_TEACHER = ("alpha", "temperature")  # settings that the control does without
-LIKE_THE_TEACHER = 0.5  # from this alpha on the best weights are those that answer most like it
 
 
 class Student(NamedTuple):
@@ -137,7 +136,7 @@ def trained(
         if answered:
             read = steps.encode(split, tutor.reader if tutor else facts.teacher, made=made)
             inputs[f"labels.{index}"] = steps.label(read, tutor)
-    if answered and wish.alpha >= LIKE_THE_TEACHER:
+    if answered:
         inputs |= reading.answers(steps, tutor.reader if tutor else facts.teacher, tutor)
     if answered and _reads_inside(steps, student, found, wish.temperature, tutor):
         inputs["teacher.0"] = tutor.model if tutor else steps.teacher

@@ -72,7 +72,8 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns (rows, width / 2) uint8, two values a byte, and the scales, (rows,) float32. The low
     half of a byte, less 8, is a value of the second half of the row. The byte as a whole, less 128,
     is sixteen times one of the first: what the low half adds to it is known when the high half is
-    rounded, so it errs by half a step at most as well, and need not be taken out again to be read.
+    rounded, so it errs by half a step as well (but for what is largest, which may err by nearly a
+    whole one), and need not be taken out again to be read.
 
     A scale has a sign, so that what is largest lies at -8. The share of the largest that it is made
     for leaves the smallest squared error: a few clipped values make the steps of all others finer.

@@ -30,6 +30,7 @@ INPUTS = {
 }
 PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 ESTIMATES_WITHOUT = ("labels", "answers")  # zeros stand in for them, or nothing
+LIKE_THE_TEACHER = 0.5  # from this alpha on the best weights are those that answer most like it
 GAP_ROWS = 1000  # of the training rows that are scored at the end, to show the gap
 
 
@@ -101,7 +102,10 @@ def work(
         task=task,
         encoder=task.open_encoder(inputs["student.0"], settings.encoder),
         examples=examples,
-        validation=Examples(indexed(inputs, "validation"), indexed(inputs, "answers")),
+        validation=Examples(
+            indexed(inputs, "validation"),
+            indexed(inputs, "answers") if settings.alpha >= LIKE_THE_TEACHER else (),
+        ),
         terms=terms,
         training=settings,
         resume=resume,

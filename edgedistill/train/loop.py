@@ -112,20 +112,21 @@ def _fit(model: Any, work: Work) -> Fitted:
 
 def score(model: Any, examples: batches.Examples, work: Work) -> float:
     """Score a model on the rows that have a truth, in points."""
-    return _judged(model, examples, work)[0]
+    return _score(_answers(model, examples, work), examples, work)
 
 
-def _judged(model: Any, examples: batches.Examples, work: Work) -> tuple[float, float | None]:
-    """Return the score, and how many nats the answers are from the teacher's where these are."""
+def _answers(model: Any, examples: batches.Examples, work: Work) -> np.ndarray:
     with simulated(model, work.training.int8_largest):
-        found = np.concatenate(list(_logits(model, examples, work)))
+        return np.concatenate(list(_logits(model, examples, work)))
+
+
+def _score(found: np.ndarray, examples: batches.Examples, work: Work) -> float:
     known = np.flatnonzero(examples.truth >= 0)
     if not len(known):
         raise DataError("no row has a label to score by")
     metric = work.training.metric
     sums = work.task.statistics(found[known], examples.truth[known], metric).sum(axis=0)
-    from_teacher = _divergence(found, examples) if examples.labels else None
-    return round(float(work.task.score(sums, metric)), 6), from_teacher
+    return round(float(work.task.score(sums, metric)), 6)
 
 
 def _divergence(found: np.ndarray, examples: batches.Examples) -> float:
@@ -222,10 +223,10 @@ def _one_step(
         )
     loss.backward()
     value = group.average(run.whole.parameters(), float(loss.detach()))
-    _finite(value, "loss", run, training)
+    _finite(value, "loss", run.step + 1, training)
     limit = training.clip or math.inf
     norm = torch.nn.utils.clip_grad_norm_(run.whole.parameters(), limit)
-    _finite(float(norm), "gradient", run, training)
+    _finite(float(norm), "gradient", run.step + 1, training)
     run.optimizer.step()
     run.loss += value
     if run.average and group.leads:
@@ -234,12 +235,12 @@ def _one_step(
             torch._foreach_lerp_(list(run.average.values()), run.averaged, 1 - decay)
 
 
-def _finite(value: float, what: str, run: Running, training: pace.Training) -> None:
+def _finite(value: float, what: str, step: int, training: pace.Training) -> None:
     if math.isfinite(value):
         return
-    rate = training.rate * pace.factor(run.step, training)
+    rate = training.rate * pace.factor(step - 1, training)
     raise TrainingError(
-        f"the {what} is not a number at step {run.step + 1} of {training.steps}, "
+        f"the {what} is not a number at step {step} of {training.steps}, "
         f"rate {rate:.2g}: try a lower rate (now {training.rate:.2g})"
     )
 
@@ -261,10 +262,13 @@ def _validate(run: Running, work: Work) -> None:
         raw = running.copy_of(run.model)
         if which == "ema":
             running.put(run.model, run.average)
-        entry[which], from_teacher = _judged(run.model, work.validation, work)
-        if from_teacher is not None:
-            entry[f"{which}_from_teacher"] = from_teacher
-        tried = {"score": entry[which], "from_teacher": from_teacher}
+        found = _answers(run.model, work.validation, work)
+        entry[which] = _score(found, work.validation, work)
+        tried: dict[str, Any] = {"score": entry[which], "from_teacher": None}
+        if work.validation.labels:
+            far = _divergence(found, work.validation)
+            _finite(far, "distance from the teacher", run.step, work.training)
+            entry[f"{which}_from_teacher"] = tried["from_teacher"] = far
         # A later one of the same worth is kept: it was trained longer, at a lower rate.
         if _worth(tried, work) >= _worth(run.best, work):
             run.best = {**tried, "step": run.step, "weights": which}

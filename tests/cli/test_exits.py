@@ -10,10 +10,11 @@ import time
 import uuid
 from pathlib import Path
 
+import click
 import pytest
 
-from edgedistill import plugins
-from edgedistill.errors import MissingPackage
+from edgedistill import cli, plugins
+from edgedistill.errors import DataError, MissingPackage
 
 GOES_ON = "interrupted; the same command goes on where it stopped"
 
@@ -285,3 +286,22 @@ def test_a_terminal_without_the_characters_gets_escapes(small, tiny_built):
     told = {**os.environ, "PYTHONIOENCODING": "iso8859-5"}
     done = small.run(small.command(tiny_built, "plan"), env=told)
     assert done.returncode == 0 and "\\xb7" in done.stdout
+
+
+def test_a_benchmark_ends_in_one_line_too(capsys, monkeypatch):
+    """What a benchmark script does with its command: `run(main, "its.py")`."""
+
+    @click.command()
+    @click.argument("what")
+    def main(what):
+        raise {"none": DataError("'none' does not exist"), "stop": KeyboardInterrupt()}[what]
+
+    for told, code, line in (
+        (["none"], 2, "edgedistill: 'none' does not exist"),
+        ([], 2, "edgedistill: Missing argument 'WHAT'. (see 'its.py --help')"),
+        (["stop"], 130, "edgedistill: interrupted"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["its.py", *told])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(main, "its.py")
+        assert (ended.value.code, capsys.readouterr().err.strip()) == (code, line)

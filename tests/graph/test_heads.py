@@ -129,6 +129,16 @@ def test_a_dimension_that_is_moved_away_stays(monkeypatch):
     assert flattened(whole) == whole
 
 
+def test_a_dimension_that_is_one_by_chance_stays(monkeypatch):
+    """Of windows of a text there was one in all that was observed."""
+    monkeypatch.setitem(CONSTANTS, "split", np.array([-1, 3, 2, 4], np.int64))
+    whole = graph(SPLIT, SCORES, SCALED, SOFTENED, JOINED)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(whole)
+    shapes = simplify.observed(whole, [feed(3), feed(3)])
+    assert heads.without_batch(copy, shapes) == whole
+
+
 def test_a_batch_keeps_its_dimension(monkeypatch):
     monkeypatch.setitem(CONSTANTS, "join", np.array([2, -1, 8], np.int64))
     whole = graph(SPLIT, SCORES, SCALED, SOFTENED, JOINED, batch=2)

@@ -54,8 +54,7 @@ def test_own_rows_are_read_by_every_training_as_often_as_their_share_asks():
     assert training.settings["repeats"] == [1, 1, 13] * 2  # 416 of 960 + 416: 0.30
     assert training.settings["steps"] == 100 * 2 * (960 + 13 * 32) // 64
     assert sources(inputs["validation.1"], "rows") == {"own_validation"}
-    answered = [sources(inputs[f"answers.{n}"].inputs["rows.0"], "rows") for n in range(2)]
-    assert answered == [{"validation"}, {"own_validation"}]
+    assert not any(name.startswith("answers.") for name in inputs), "it may err on own rows"
     control = next(each for each in made.beside if each.role == "control").training
     assert [sources(control.inputs[f"train.{n}"], "rows") for n in range(2)] == [
         {"train"},

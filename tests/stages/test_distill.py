@@ -111,8 +111,10 @@ def test_the_weights_that_answer_most_like_the_teacher_are_kept(place, tmp_path)
     facts = run(place, tmp_path / "out", found, steps=80)
     near = [one[f"{which}_from_teacher"] for one in facts["history"] for which in ("raw", "ema")]
     assert facts["best"]["from_teacher"] == min(near) < max(near)
-    alone = run(place, tmp_path / "alone", steps=80)
-    assert alone["best"]["from_teacher"] is None and "raw_from_teacher" not in alone["history"][0]
+    for asked in ({"found": found, "alpha": 0.4}, {}):  # the truth counts for more; no answers
+        alone = run(place, tmp_path / str(len(asked)), steps=10, **asked)
+        assert alone["best"]["from_teacher"] is None
+        assert "raw_from_teacher" not in alone["history"][0]
 
 
 def test_the_control_needs_no_teacher(place, tmp_path):

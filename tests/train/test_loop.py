@@ -126,6 +126,14 @@ def test_how_far_answers_are_from_the_teachers(place, tmp_path, monkeypatch):
     assert fitted.from_teacher == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-4)
 
 
+def test_answers_that_are_no_number_are_nobodys_best(place, tmp_path):
+    none = np.full((30, 3), np.nan)
+    examples = answered(place, tmp_path / "none", none)
+    asked = dataclasses.replace(work(place, tmp_path / "r"), validation=examples)
+    with pytest.raises(TrainingError, match=r"from the teacher is not a number at step 8 "):
+        loop.fit(model(place), asked)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_resumed_run_ends_with_the_same_bytes(place, tmp_path, monkeypatch, dtype):
     whole = model(place)
