@@ -76,7 +76,7 @@ def _change(
         return None
     told, out = attributes(node), node.output[0]
     if node.op_type == "Reshape":
-        target = None if told.get("allowzero") else _target(node, deep, shapes, constants)
+        target = None if told.get("allowzero") else _target(node, deep, constants)
         return {"shape": target} if target else None
     ranks = [
         len(constants[name].dims) if name in constants else len(shapes.get(name, [(0,) * 4])[0])
@@ -94,9 +94,7 @@ def _change(
     return {} if node.op_type in {*ONE_BY_ONE, *BROADCAST, "MatMul"} else None
 
 
-def _target(
-    node: Any, deep: set[str], shapes: Shapes, constants: Mapping[str, Any]
-) -> list[int] | None:
+def _target(node: Any, deep: set[str], constants: Mapping[str, Any]) -> list[int] | None:
     """Return the target of a Reshape to or from three dimensions, None where none is known.
 
     What was not named is not named now either: of a row of one token whose shape it knows whole
@@ -107,12 +105,11 @@ def _target(
     if node.input[1] not in constants or not constants[node.input[1]].dims[0]:
         return None
     first, *others = (int(size) for size in numpy_helper.to_array(constants[node.input[1]]))
-    one = first in (0, 1) and all(shape[0] == 1 for shape in shapes[node.output[0]])
-    if node.output[0] in deep and not one:
-        return None  # one by what was observed alone
     target = [size if size > 0 else -1 for size in others]
     if node.output[0] not in deep:
-        target = [1 if one else first or -1, *target]
+        target = [first or 1, *target]  # 0 is "as before": the one that is left out
+    elif first not in (0, 1):
+        return None  # one in what was observed, but not by name
     return target if target.count(-1) <= 1 else None
 
 
