@@ -69,12 +69,8 @@ def lookup(
 def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Quantize the rows of a table, (rows, even width), to -8 ... 7 times a scale of their own.
 
-    Returns (rows, width / 2) uint8, two values a byte, and the scales, (rows,) float32. The low
-    half of a byte, less 8, is a value of the second half of the row. The byte as a whole, less 128,
-    is sixteen times one of the first: what the low half adds to it is known when the high half is
-    rounded, so it errs by half a step as well (but for what is largest, which may err by nearly a
-    whole one), and need not be taken out again to be read.
-
+    Returns (rows, width / 2) uint8, two values a byte: the low half has one of the first half of
+    the row, the high half one of the second, each with 8 added; and the scales, (rows,) float32.
     A scale has a sign, so that what is largest lies at -8. The share of the largest that it is made
     for leaves the smallest squared error: a few clipped values make the steps of all others finer.
     Rows of zeros have the scale 0; rows that are not finite have such a scale, and give no number.
@@ -88,37 +84,38 @@ def four_bits(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = np.nan_to_num(rows / peaks)  # of the largest: -1 ... 1, whatever its size
         least = np.full(len(rows), np.inf, dtype=np.float32)
-        best, shares = np.zeros((len(rows), half)), np.ones(len(rows), dtype=np.float32)
+        whole, shares = np.zeros_like(parts), np.ones(len(rows), dtype=np.float32)
         for share in SHARES.astype(np.float32):
-            low, high = _rounded(parts * (-MIDDLE / share), half)
-            found = np.concatenate([high + low / 16, low], axis=1) - MIDDLE
-            error = ((found * (share / -MIDDLE) - parts) ** 2).sum(axis=1)
+            tried = np.clip(np.rint(parts * (-MIDDLE / share)), -MIDDLE, MIDDLE - 1)
+            error = ((tried * (share / -MIDDLE) - parts) ** 2).sum(axis=1)
             better = error < least
-            least[better], shares[better] = error[better], share
-            best[better] = (16 * high + low)[better]
-        packed[start : start + CHUNK] = best.astype(np.uint8)
+            least[better], whole[better], shares[better] = error[better], tried[better], share
+        shifted = (whole + MIDDLE).astype(np.uint8)
+        packed[start : start + CHUNK] = shifted[:, :half] | (shifted[:, half:] << 4)
         scales[start : start + CHUNK] = peaks[:, 0] * shares / -MIDDLE
     return packed, scales
-
-
-def _rounded(values: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the low and the high halves of the bytes, each 0 ... 15."""
-    low = np.clip(np.rint(values[:, half:] + MIDDLE), 0, 15)
-    return low, np.clip(np.rint(values[:, :half] + MIDDLE - low / 16), 0, 15)
 
 
 def _unpacked(additions: Additions, packed: str, output: str) -> list[Any]:
     """Return the nodes that take two values from each byte: "<output>.float" holds all."""
     from onnx import helper
 
-    bits = additions.add("int4.bits", np.array(4, dtype=np.uint8))
-    step = additions.add("int4.step", np.array(1 / 16, dtype=np.float32))
-    middle = additions.add("int4.middle", np.array(16 * MIDDLE, dtype=np.uint8))
-    low, both = f"{output}.low", f"{output}.int4"
+    four = additions.add("int4.bits", np.array(4, dtype=np.uint8))
+    middle = additions.add("int4.middle", np.array(MIDDLE, dtype=np.float32))
+    shifts = [
+        (packed, "LEFT", f"{output}.shifted"),
+        (f"{output}.shifted", "RIGHT", f"{output}.low"),
+        (packed, "RIGHT", f"{output}.high"),
+    ]
+    halves = [f"{output}.low", f"{output}.high"]
     return [
-        helper.make_node("BitShift", [packed, bits], [low], name=low, direction="LEFT"),
-        helper.make_node("Concat", [packed, low], [both], name=f"{output}.Concat", axis=-1),
+        *(
+            helper.make_node("BitShift", [source, four], [made], name=made, direction=way)
+            for source, way, made in shifts
+        ),
+        helper.make_node("Concat", halves, [f"{output}.int4"], name=f"{output}.Concat", axis=-1),
+        to_float(f"{output}.int4", f"{output}.shifted_float"),
         helper.make_node(
-            "DequantizeLinear", [both, step, middle], [f"{output}.float"], name=f"{both}.Float"
+            "Sub", [f"{output}.shifted_float", middle], [f"{output}.float"], name=f"{output}.Sub"
         ),
     ]

@@ -46,7 +46,7 @@ def run(model, ids):
 
 def unpacked(packed, scales):
     """Read the bytes as the docstring says, in plain numpy."""
-    both = np.concatenate([packed / 16, packed & 15], axis=1).astype(np.float32) - 8
+    both = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
     return both * scales[:, None]
 
 
@@ -71,28 +71,12 @@ def test_each_row_has_the_scale_of_the_smallest_error(table):
     found = unpacked(*_tables.four_bits(table))
     peaks = np.take_along_axis(table, np.abs(table).argmax(axis=1)[:, None], axis=1)
     steps = np.where(peaks == 0, 1, peaks / -8)  # the largest at -8, nothing clipped
-    first, second = np.split(table / steps, 2, axis=1)
-    low = np.clip(np.rint(second), -8, 7)
-    high = np.clip(np.rint(first - (low + 8) / 16), -8, 7) + (low + 8) / 16
-    plain = np.concatenate([high, low], axis=1) * steps
+    plain = np.clip(np.rint(table / steps), -8, 7) * steps
     error, at_most = (((each - table) ** 2).sum(axis=1) for each in (found, plain))
     assert (error <= 1.0001 * at_most).all()
     power = np.maximum((table**2).sum(axis=1), 1e-30)
     assert np.mean(error / power) < 0.9 * np.mean(at_most / power)
     assert (error < 0.03 * power).all(), "15 dB of signal, whatever the size of a row"
-
-
-def test_both_halves_of_a_row_err_alike(table):
-    """What the low half of a byte adds to a value of the first half is rounded away beside it."""
-    found = unpacked(*_tables.four_bits(table))
-    first, second = (
-        np.mean((one - other) ** 2 / np.maximum(one**2, 1e-30).mean(axis=1, keepdims=True))
-        for one, other in zip(*(np.split(each, 2, axis=1) for each in (table, found)), strict=True)
-    )
-    assert first < 1.1 * second
-    largest = np.abs(table).argmax(axis=1) < table.shape[1] // 2
-    error = ((found - table) ** 2).sum(axis=1) / np.maximum((table**2).sum(axis=1), 1e-30)
-    assert error[largest].mean() < 1.15 * error[~largest].mean()
 
 
 def test_it_is_half_of_int8_and_less_true(table):
@@ -123,10 +107,7 @@ def test_rows_of_any_size_keep_their_precision_and_what_is_no_number_stays_none(
         found = unpacked(*_tables.four_bits(table))
     parts = found[:3] / np.array([[1e-30], [1], [1e19]])
     np.testing.assert_allclose(parts, np.repeat(parts[1:2], 3, axis=0), rtol=1e-4)
-    assert (
-        not np.isfinite(found[3::4]).any()
-        and np.isfinite(np.delete(found, np.s_[3::4], axis=0)).all()
-    )
+    assert np.isnan(found[3::4]).all() and np.isfinite(np.delete(found, np.s_[3::4], axis=0)).all()
 
 
 @pytest.mark.parametrize("precision", _tables.PRECISIONS)

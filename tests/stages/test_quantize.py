@@ -92,7 +92,7 @@ def test_parameters_are_those_of_the_model(tiny, exported, stage, monkeypatch):
     graph, about = exported("bert")
     inputs = {"graph.0": graph, "train.0": source.rows}
     _, facts = stage("quantize", inputs, **source.settings)
-    assert facts["operators"]["BitShift"] == 1
+    assert facts["operators"]["BitShift"] == 3
     assert facts["parameters"] == about["parameters"]
 
 
