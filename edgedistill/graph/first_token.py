@@ -10,14 +10,14 @@ the first row alone (mean pooling) nothing changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from edgedistill.graph.simplify import Shapes
 from edgedistill.graph.weights import Additions, attributes, captured
 
-Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
 ALL = -1  # need: every row; else the axis of which the first index alone is read
 
 ONE_BY_ONE = {"Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",

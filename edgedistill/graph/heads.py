@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgedistill.graph.first_token import BROADCAST, ONE_BY_ONE
-from edgedistill.graph.simplify import drop_unread
+from edgedistill.graph.simplify import Shapes, drop_unread
 from edgedistill.graph.weights import Additions, attributes, captured
-
-Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
 
 
 def without_batch(model: Any, shapes: Shapes) -> Any:

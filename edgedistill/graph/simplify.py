@@ -17,6 +17,7 @@ from edgedistill.graph import session as sessions
 from edgedistill.graph.weights import Additions, attributes, captured
 
 Feed = Mapping[str, np.ndarray]
+Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
 Forward = Callable[[Any, Mapping[str, Any]], Any]
 
 MASK = "attention_mask"

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 
 from edgedistill.graph import clean, heads
-from edgedistill.graph.simplify import Feed, drop_unread, observed
+from edgedistill.graph.simplify import Feed, Shapes, drop_unread, observed
 from edgedistill.graph.weights import Additions, attributes, captured
-
-Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # of every tensor, feed by feed
 
 CARRY = {"Identity", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Slice", "Flatten"}
 COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {

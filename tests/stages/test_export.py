@@ -82,6 +82,9 @@ def test_a_graph_for_single_rows_takes_ids_alone_and_answers_to_the_bit(
         "input_ids": [1, "length"]
     }
     assert facts["nodes"] < before["nodes"]
+    nodes = onnx.load(folder / "model.onnx").graph.node
+    perms = [list(node.attribute[0].ints) for node in nodes if node.op_type == "Transpose"]
+    assert perms and all(len(perm) == 3 for perm in perms), "heads without the batch"
     encoder = text_classification.open_encoder(folder, source.settings["encoder"])
     ours, theirs = (session.start(each / "model.onnx") for each in (folder, whole))
     for text in ("my", "play my song", "the " * 30):

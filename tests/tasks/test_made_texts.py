@@ -142,6 +142,18 @@ def test_of_many_rows_some_are_read_to_compare_labels_evenly(encoder, monkeypatc
     assert Rows.read == [*range(0, 100, 20), *range(1, 100, 20)]
 
 
+def test_of_long_texts_the_beginning_is_read_to_compare_labels(encoder, monkeypatch):
+    texts = ["weather play play play", "weather song song song", "bank play play play"]
+    rows = [{"text": text} for text in texts]
+
+    def nearest():
+        return _alike(rows, _by_label(np.arange(3)), encoder)[0][0]
+
+    assert nearest() == 2
+    monkeypatch.setattr(_made_texts, "MOST_WORDS_READ", 1)
+    assert nearest() == 1
+
+
 @pytest.mark.parametrize("kind", task.MADE)
 def test_of_no_rows_none_are_made(encoder, embedded, tokenizer_folder, kind):
     assert rows_of(encoder, [], [], [kind], model=embedded(tokenizer_folder("bert"))) == []
