@@ -218,6 +218,6 @@ def _ends(weight: Any, where: str) -> tuple[float, float, float]:
         if 0 < until <= 1:
             return first, last, until
     raise JobError(
-        f"{where}: expected a number or [first, last] or [first, last, share of the run at which "
-        f"it is reached], got {weight!r}"
+        f"{where}: expected a number of 0 or more, or [first, last], or [first, last, share of the "
+        f"run at which it is reached], got {weight!r}"
     )

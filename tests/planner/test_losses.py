@@ -25,7 +25,7 @@ def test_losses_of_the_job_lie_over_the_recipes_loss_by_loss():
         ("losses.soft_label.weight", 1, "did you mean 'soft_labels'"),
         ("losses.soft_labels.wieght", 1, "did you mean 'weight'"),
         ("losses.soft_labels.temperature", -1, "out of range"),
-        ("losses.soft_labels.weight", "much", "expected a number or"),
+        ("losses.soft_labels.weight", "much", "expected a number of 0 or more, or"),
         ("losses.soft_labels", 1, "expected settings such as weight"),
         ("losses", 1, "expected losses by name"),
         ("copies", 0, "copies: 0 is out of range"),

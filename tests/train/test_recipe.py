@@ -34,7 +34,7 @@ def test_what_is_given_is_coerced_and_the_rest_left_to_the_stage(tmp_path):
         (LOSS + "temprature = 2\n", "did you mean 'temperature'"),
         (LOSS + "wieght = 2\n", "did you mean 'weight'"),
         (LOSS + "temperature = -2\n", r"soft_labels\.temperature: -2.* out of range"),
-        ("[losses.soft_labels]\nweight = -1\n", "expected a number or"),
+        ("[losses.soft_labels]\nweight = -1\n", "expected a number of 0 or more, or"),
         ("[losses]\nsoft_labels = 1\n", "expected settings such as weight"),
         (LOSS + "[optimisation]\nbtach = 2\n", "did you mean 'batch'"),
         (LOSS + "[optimisation]\nthreads = 2\n", "unknown key 'threads'"),
