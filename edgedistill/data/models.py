@@ -18,6 +18,7 @@ from edgedistill.data.weights import Weights
 from edgedistill.errors import ModelError, UserError, from_os_error, nearest
 
 PLACE_AND_TIME = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification")
 HEADS = (  # names of the last weights of a classification head, by family
     "classifier.weight", "classifier.out_proj.weight", "classifier.1.weight", "score.weight",
@@ -48,6 +49,7 @@ class ModelFound:
     encoder: Mapping[str, Content] = field(repr=False)  # the encoder's file, ready to ship
     weights: Weights = field(repr=False)
     weights_digest: str = field(repr=False)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict, repr=False)  # its config's values
     commit: str | None = None  # of a hub id
     warnings: tuple[str, ...] = ()
     opened: Any = field(default=None, repr=False, compare=False)  # keeps temporary folders
@@ -60,7 +62,10 @@ class ModelFound:
         return bool(self.weights.files)
 
     def write(self, folder: Path) -> None:
-        """Write the folder of a model source: config, weights, encoder, labels."""
+        """Write the folder of a model source: config, weights, encoder, labels.
+
+        With the tokenizer's config, by which `from_pretrained` opens students beside theirs.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         try:
             for path in self.weights.files:
@@ -70,6 +75,8 @@ class ModelFound:
         _write_json(folder / "config.json", self.config)
         if self.has_head and self.labels is not None:
             _write_json(folder / "labels.json", self.labels)
+        if self.tokenizer:
+            _write_json(folder / TOKENIZER_CONFIG, self.tokenizer)
         self.write_encoder(folder)
 
     def write_encoder(self, folder: Path) -> None:
@@ -120,6 +127,7 @@ def read(
         encoder=encoder,
         weights=opened.weights,
         weights_digest=opened.weights.digest(),
+        tokenizer=_tokenizer_config(opened.folder),
         commit=opened.commit,
         warnings=tuple(warnings),
         opened=opened,
@@ -238,6 +246,20 @@ def encoder_of(folder: Path, task: Any) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return what tokenizer_config.json says, without names of places and versions."""
+    path = folder / TOKENIZER_CONFIG
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelError(f"'{path}' is not JSON: {error}") from None
+    return {
+        name: value
+        for name, value in (told.items() if isinstance(told, dict) else ())
+        if name not in PLACE_AND_TIME and not name.endswith("_file")
+    }
+
+
 def _outputs(
     name: str, config: Mapping[str, Any], weights: Weights
 ) -> tuple[int | None, list[str]]:
@@ -298,6 +320,7 @@ def _with_digest(found: ModelFound) -> ModelFound:
         "encoder": found.encoder_digest,
         "labels": found.labels,
         "weights": found.weights_digest,
+        **({"tokenizer": found.tokenizer} if found.tokenizer else {}),
     }
     return replace(found, digest=_digest(parts))
 

@@ -79,16 +79,26 @@ def _json(path: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
+def given_tokenizer(folder: Path) -> dict[str, Any]:
+    """Read the tokenizer of a checkpoint as transformers has it, as plain JSON.
+
+    What that takes from other files than tokenizer.json is written into it: what we write is read
+    by `read_tokenizer`, and needs no other file. Raises `ModelError`.
+    """
+    read = read_tokenizer(folder)
+    told, config = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
+    return {**read, "normalizer": _normalizer(read.get("normalizer"), told, config)}
+
+
 def read_tokenizer(folder: Path) -> dict[str, Any]:
-    """Read tokenizer.json of a folder as plain JSON. Raises `ModelError`."""
+    """Read tokenizer.json of a folder of ours as plain JSON. Raises `ModelError`."""
     read = _json(folder / FILE)
     if not isinstance(read.get("model"), dict):
         raise ModelError(
             f"'{folder}' has no {FILE}: AutoTokenizer.from_pretrained(folder).save_pretrained("
             "folder) writes it"
         )
-    told, config = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
-    return {**read, "normalizer": _normalizer(read.get("normalizer"), told, config)}
+    return read
 
 
 def _normalizer(

@@ -58,13 +58,10 @@ def encoder_settings(
 def prepare_encoder(model: Path, out: Path, settings: Mapping[str, Any]) -> None:
     """Write the tokenizer.json of a Hugging Face folder, its padding and truncation cleared.
 
-    With a `max_length` in the settings that truncation is written. Raises `ModelError`.
+    Raises `ModelError`.
     """
-    if "max_length" in settings:
-        TextEncoder(model, settings).files(out)
-    else:
-        file = _tokenizer_files.read_tokenizer(model)
-        _tokenizer_files.write_tokenizer(out, {**file, "truncation": None, "padding": None})
+    file = _tokenizer_files.given_tokenizer(model)
+    _tokenizer_files.write_tokenizer(out, {**file, "truncation": None, "padding": None})
 
 
 def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:

@@ -76,6 +76,7 @@ def test_what_is_written_loads_and_is_the_same_each_time(folder, tmp_path):
     models.read(folder).write(tmp_path / "a")
     models.read(tmp_path / "a").write(tmp_path / "b")
     names = {"config.json", "labels.json", "model.safetensors", "tokenizer.json"}
+    names.add("tokenizer_config.json")
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -84,6 +85,45 @@ def test_what_is_written_loads_and_is_the_same_each_time(folder, tmp_path):
         tmp_path / "a", output_loading_info=True
     )
     assert not about["missing_keys"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"do_lower_case": False},
+        {"do_lower_case": True, "strip_accents": False},
+        {"do_lower_case": False, "tokenize_chinese_chars": False},
+    ],
+    ids=["cased", "accents", "unspaced"],
+)
+def test_what_is_written_keeps_the_case_of_its_tokenizer(told, saved, tmp_path):
+    """Wherever it is opened: beside the config, alone, by us or by transformers."""
+    from transformers import AutoTokenizer
+
+    from edgedistill.tasks import text_classification as task
+
+    given = tmp_path / "given"
+    shutil.copytree(saved, given)
+    words = dict.fromkeys([*WORDS, "play", "Play", "PLAY", "pl\u00e1y", "\u4eca", "\u4eca\u5929"])
+    tokenizer = json.loads((given / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {word: index for index, word in enumerate(words)}
+    (given / "tokenizer.json").write_text(json.dumps(tokenizer))
+    path = given / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **told, "vocab_file": "/home/me"}))
+    text = "Play PLAY pl\u00e1y \u4eca\u5929"
+    expected = AutoTokenizer.from_pretrained(given)(text)["input_ids"]
+
+    folder, shipped = tmp_path / "made", tmp_path / "shipped"
+    models.read(given).write(folder)
+    settings = task.encoder_settings(folder)
+    encoder = task.open_encoder(folder, settings)
+    shipped.mkdir()
+    encoder.files(shipped)
+    for each in (encoder, task.open_encoder(shipped, settings)):
+        assert each.encode({"text": text})["input_ids"].tolist() == expected
+    assert AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == expected
+    assert "/home/me" not in (folder / "tokenizer_config.json").read_text()
+    assert models.read(folder).encoder_digest == models.read(given).encoder_digest
 
 
 def test_the_encoder_alone(folder, tmp_path):
