@@ -34,6 +34,8 @@ from edgedistill.store import crew, keys
 from edgedistill.store.runner import Runner
 from edgedistill.train import host
 
+TRAININGS = ("finetune", "distill", "prune")
+
 EXIT = {"fits": 0, "fits_closely": 0, "misses": 1}
 
 
@@ -155,10 +157,8 @@ def _course(
     store, threads = opened.store, prepared.facts.host.threads
     scratch = Path(tempfile.mkdtemp(prefix="edgedistill-"))
     try:
-        with (
-            store.reading({keys.key(step) for step in steps}),
-            Runner(store.root, threads=threads, allow_code=job.run.allow_code) as runner,
-        ):
+        with Runner(store.root, threads=threads, allow_code=job.run.allow_code) as runner:
+            runner.hold(steps)
             yield Course(
                 job=job,
                 target=opened.target,
@@ -177,9 +177,9 @@ def _course(
 
 def _room(opened: Opened, prepared: Prepared, steps: list[Step]) -> None:
     """Refuse a build that the disk can't hold: what its steps write, and training's checkpoints."""
-    need = sum(
-        _bytes(step, prepared) for step in steps if not opened.store.has(keys.key(step), step.stage)
-    )
+    missing = [step for step in steps if not opened.store.has(keys.key(step), step.stage)]
+    need = sum(_bytes(step, prepared) for step in missing)
+    need += _checkpoints(missing, prepared)
     free = opened.store.free_bytes()
     if need > free:
         raise SurroundingsError(
@@ -203,20 +203,35 @@ def _devices(opened: Opened, steps: list[Step]) -> None:
             )
 
 
+def _checkpoints(steps: list[Step], prepared: Prepared) -> float:
+    """Return at most what checkpoints of the trainings take that run at once.
+
+    Each holds weights, two moments of them, their average and the best; two are kept while a third
+    is written.
+    """
+    at_once = min(2, sum(step.stage in TRAININGS for step in steps))
+    return at_once * 3 * 5 * _weights(prepared)
+
+
+def _weights(prepared: Prepared) -> float:
+    return 4.0 * (prepared.model.parameters or 0)
+
+
 def _bytes(step: Step, prepared: Prepared) -> float:
-    """Return at most what a step writes: weights in float32, four times over while training."""
+    """Return at most what lies there of a step when it has ended."""
     facts = prepared.facts
-    weights = 4.0 * (prepared.model.parameters or 0)
     rows = max(facts.rows.values())
-    if step.stage in ("finetune", "distill", "prune"):
-        return 4 * weights
     if step.stage == "encode":
         tokens = facts.teacher.encoder.get("max_length")
         each = 8.0 * tokens if tokens else _pixels(prepared)
         return rows * max(1, len(step.settings["made"])) * each
-    if step.stage in ("label", "evaluate"):
+    if step.stage == "label":
+        told = step.inputs["rows.0"]
+        kinds = told.settings["made"] if isinstance(told, Step) else ()
+        return 2.0 * rows * max(1, len(kinds)) * len(facts.labels)
+    if step.stage == "evaluate":
         return 4.0 * rows * len(facts.labels)
-    return weights
+    return _weights(prepared)
 
 
 def _pixels(prepared: Prepared) -> float:

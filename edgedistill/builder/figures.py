@@ -210,14 +210,26 @@ def prove(course: Course, row: Candidate, made: bundle.Bundle) -> None:
     outputs, truth = outputs_of(course, row, "test")
     examples = Rows(course.folder(encoded(row).inputs["rows.0"])).examples()
     again = made.outputs(examples)
-    same = float((again.argmax(axis=1) == outputs.argmax(axis=1)).mean())
-    before = float((outputs.argmax(axis=1) == truth).mean())
-    after = float((again.argmax(axis=1) == truth).mean())
-    if after != before:
-        raise BundleError(
-            f"the bundle, reloaded, answers {100 * after:.2f} % of the test rows rightly where "
-            f"{100 * before:.2f} % were judged ({100 * same:.2f} % the same): not shipped"
+    why = unlike(outputs, again, truth)
+    if why:
+        raise BundleError(f"the bundle, reloaded, {why}: not shipped")
+
+
+def unlike(judged: np.ndarray, again: np.ndarray, truth: np.ndarray) -> str | None:
+    """Return why outputs (rows, labels) are not those that were judged, None where they are.
+
+    Rounding apart, which another session or batch may bring; but not one answer that is right or
+    wrong now and was not then.
+    """
+    before, after = ((each.argmax(axis=1) == truth) for each in (judged, again))
+    alike = judging.alike(judged, again)
+    if after.mean() != before.mean() or alike.reason:
+        return (
+            f"answers {100 * after.mean():.2f} % of the test rows rightly where "
+            f"{100 * before.mean():.2f} % were judged ({alike.agreement:.2f} % the same, "
+            f"{alike.other:.2f} % computed otherwise)"
         )
+    return None
 
 
 @dataclass(frozen=True)

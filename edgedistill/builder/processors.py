@@ -60,7 +60,8 @@ def _known(course: Course, row: Candidate, processor: str) -> OnProcessor:
         found = _run(course, row, processor, cpu)
     except EdgedistillError as error:
         return _unchecked(processor, str(error))
-    course.store.decide(key, dataclasses.asdict(found))
+    if found.state != "not_checked":  # a busy machine is no finding
+        course.store.decide(key, dataclasses.asdict(found))
     return found
 
 

@@ -23,13 +23,14 @@ ROWS = 16
 PATIENCE_S = 120.0
 THEIRS = ("tokenizer_config.json", "preprocessor_config.json")  # what transformers opens by
 SHOWN = 400  # characters of a difference
+SMALL = 1_000_000  # bytes; larger files are vocabularies, which the encoder's own key covers
 
 
 def hold_encoder(course: Course, prepared: Prepared) -> str | None:
     """Return a warning where the teacher's encoder differs from transformers' own, else None.
 
-    Compared once for rows and an encoder; the store remembers what was found. What transformers
-    itself can't open can't be compared, and says so.
+    Compared once for rows, an encoder, and what transformers opens its own by; the store remembers
+    what was found. What transformers itself can't open can't be compared, and says so.
     """
     encode = _encode(course)
     folder, given = prepared.model.folder, prepared.model.given is not None
@@ -37,23 +38,37 @@ def hold_encoder(course: Course, prepared: Prepared) -> str | None:
         return None  # an .onnx with an encoder of ours beside it, or a bare tokenizer.json
     if prepared.starter or encode is None:
         return None
-    key = f"encoder-{keys.key(encode)}"
+    key = f"encoder-{keys.digest([keys.key(encode), *_theirs(folder)])}"
     known = course.store.decision(key)
+    try:
+        difference = known["difference"] if known else _compare(course, prepared, encode)
+    except _NotComparedError as why:  # another time it may be: nothing to remember
+        warning = f"the encoder was not compared with transformers' own{why}"
+        course.progress({"kind": "warning", "text": warning})
+        return warning
     if known is None:
-        difference = _compare(course, prepared, encode)
         course.store.decide(key, {"difference": difference})
         if difference is None:
             course.tell("encoder", f"as transformers' own on up to {ROWS} training rows")
-    else:
-        difference = known["difference"]
     if difference is None:
         return None
-    warning = f"the encoder {difference}"
+    warning = f"the encoder differs from transformers' own in {difference}"
     course.progress({"kind": "warning", "text": warning})
     return warning
 
 
+class _NotComparedError(Exception):
+    """There was no comparison; its text says why, after a comma or colon."""
+
+
+def _theirs(folder: Path) -> list[str]:
+    """Return what decides how transformers opens its own: its version, and the small files."""
+    files = (path for path in sorted(folder.glob("*.json")) if path.stat().st_size <= SMALL)
+    return [keys.version("transformers"), *(keys.digest(path.read_text()) for path in files)]
+
+
 def _compare(course: Course, prepared: Prepared, encode: Step) -> str | None:
+    """Return the first difference, None where there is none."""
     told = {
         "task": course.facts.task,
         "model": str(prepared.model.folder.absolute()),
@@ -73,12 +88,12 @@ def _compare(course: Course, prepared: Prepared, encode: Step) -> str | None:
             env={**course.runner.environment(), "HF_HUB_OFFLINE": "1"},
         )
     except subprocess.TimeoutExpired:
-        return f"was not compared with transformers' own: no answer within {PATIENCE_S:.0f} s"
+        raise _NotComparedError(f": no answer within {PATIENCE_S:.0f} s") from None
     if done.returncode:  # its advice names files and packages of ours, not the user's
-        return "was not compared with transformers' own, which can't open it in this folder"
+        raise _NotComparedError(", which can't open it in this folder")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     difference = answer["difference"]
-    return difference and f"differs from transformers' own in {difference[:SHOWN]}"
+    return difference and difference[:SHOWN]
 
 
 def _encode(course: Course) -> Step | None:

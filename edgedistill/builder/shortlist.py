@@ -89,8 +89,7 @@ def plan_key(course: Course) -> str:
     run, target = course.job.run, course.target
     what = {
         "rows": {row.name: keys.key(row.test) for row in course.plan.rows()},
-        "limits": dict(target.limits),
-        "device": target.device and dataclasses.asdict(target.device),
+        "target": dataclasses.asdict(target),
         "on_device": run.on_device,
         "objective": run.objective,
         "time_limit": run.seconds(),

@@ -258,7 +258,8 @@ class Store:
         with ExitStack() as stack:
             with self.shelf.surroundings("writing to"):
                 self.shelf.ready()
-                for key in sorted(set(keys)):
+                locks.allow(len(wanted := sorted(set(keys))))
+                for key in wanted:
                     stack.enter_context(locks.shared(self.shelf.locks, key))
             yield
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # Windows has no shared locks: there a drop looks at makers alone
     fcntl = None  # type: ignore[assignment]
+
+SPARE = 256  # open files beside the locks: libraries, rows, pipes
 
 
 @contextmanager
@@ -46,6 +48,24 @@ def _text(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def allow(more: int) -> None:
+    """Let this process hold so many shared locks more, where its limit of open files is lower.
+
+    256 files is all that a macOS terminal gives, and a plan of a few students has more steps.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(os.listdir("/dev/fd")) + more + SPARE
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # the kernel's own limit may be lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def shared(folder: Path, key: str) -> IO[bytes]:

@@ -70,7 +70,7 @@ class Runner:
         Raises what the stage raised, `WorkerDied` where its process was ended from outside.
         """
         steps = list(steps)
-        self._admit(steps)
+        self.hold(steps)
         found: dict[str, Artifact] = {}
         visited: set[tuple[str, bool]] = set()
 
@@ -101,7 +101,7 @@ class Runner:
         that step is made again when the other has ended.
         """
         both = [first, second]
-        self._admit(both)
+        self.hold(both)
         missing = [step for step in both if self.store.find(step) is None]
         if len(missing) == 2 and keys.key(first) != keys.key(second):
             needed = (each for step in both for each in step.inputs.values())
@@ -145,10 +145,30 @@ class Runner:
 
         Inputs that the stage needs for it are made where they are missing.
         """
-        self._admit([step])
+        self.hold([step])
         needed = keys.estimate_inputs(step).values()
         self.run([each for each in needed if isinstance(each, Step)], progress)
         return self._ask("estimate", step, progress)
+
+    def hold(self, steps: list[Step]) -> None:
+        """Keep steps and all that they need, there or yet to be made, from being dropped.
+
+        Each costs an open file, until this runner is closed.
+        """
+        if not self.allow_code:
+            keys.refuse_strangers(steps)
+        wanted: set[str] = set()
+
+        def visit(thing: Step | Source) -> None:
+            if keys.key(thing) not in wanted:
+                wanted.add(keys.key(thing))
+                for each in thing.inputs.values() if isinstance(thing, Step) else ():
+                    visit(each)
+
+        for step in steps:
+            visit(step)
+        self._held.enter_context(self.store.reading(wanted - self._holding))
+        self._holding |= wanted
 
     def close(self) -> None:
         """End the worker and let go of what was kept from being dropped."""
@@ -181,22 +201,6 @@ class Runner:
         return environment
 
     # ------------------------------------------------------------ inside
-
-    def _admit(self, steps: list[Step]) -> None:
-        if not self.allow_code:
-            keys.refuse_strangers(steps)
-        wanted: set[str] = set()
-
-        def visit(thing: Step | Source) -> None:
-            if keys.key(thing) not in wanted:
-                wanted.add(keys.key(thing))
-                for each in thing.inputs.values() if isinstance(thing, Step) else ():
-                    visit(each)
-
-        for step in steps:
-            visit(step)
-        self._held.enter_context(self.store.reading(wanted - self._holding))
-        self._holding |= wanted
 
     def _known(self, artifact: Artifact, progress: Progress) -> Artifact:
         """Return an artifact that was there, told once; as made, where this runner made it."""
@@ -278,7 +282,8 @@ class Runner:
                 self._words.append(line.rstrip())
 
     def _died(self, worker: subprocess.Popen[str], step: Step) -> EdgedistillError:
-        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        if hasattr(os, "waitid"):  # not on every macOS
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         _kill(worker)  # what it started goes too, while its process id can't be another's
         code = worker.returncode
         name = keys.stage_name(step)

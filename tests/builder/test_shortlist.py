@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,23 @@ def test_what_decides_between_the_same_rows_decides_anew(told):
         return plan_key(SimpleNamespace(job=asked, target=target.load("phone"), plan=plan))
 
     assert key() == key() != key(**told)
+
+
+def test_another_target_decides_anew():
+    asked = job.named(target="phone", model="m", data="d")
+    plan = SimpleNamespace(rows=lambda: ())
+
+    def key(target):
+        return plan_key(SimpleNamespace(job=asked, target=target, plan=plan))
+
+    phone = target.load("phone")
+    others = [
+        dataclasses.replace(phone, processors=phone.processors[1:]),
+        dataclasses.replace(phone, runtime=dataclasses.replace(phone.runtime, onnxruntime="1.16")),
+        dataclasses.replace(phone, limits={**phone.limits, "size_mb": 1.0}),
+        dataclasses.replace(phone, device=dataclasses.replace(phone.device, int8_gops=1.0)),
+    ]
+    assert len({key(each) for each in (phone, *others)}) == 5
 
 
 def test_a_build_that_goes_on_has_the_shortlist_that_was_recorded():

@@ -559,3 +559,17 @@ def test_verify_names_what_does_not_hold(store: Store) -> None:
         keys.key(first): "deep/flat.bin is damaged",
         "ff" * 32: "it lies under another key",
     }
+
+
+def test_more_locks_than_a_terminal_allows_files(tmp_path):
+    """256 is the limit of open files on macOS; a plan of three students has 169 steps."""
+    code = (
+        "import resource, sys; from edgedistill.store import Store\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))\n"
+        "with Store(sys.argv[1]).reading(f'{index:064d}' for index in range(400)):\n"
+        "    print(open('/dev/null').fileno() > 400)"
+    )
+    told = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(told, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
