@@ -441,7 +441,7 @@ def _students(texts: tuple[Any, ...]) -> list[tuple[str, Any]]:
 
 def _student(text: Any) -> tuple[str, Any]:
     text = str(text)
-    if text.isdigit():
+    if text.isdecimal():
         return "student.layers", int(text)
     if "/" in text or text.startswith((".", "~")) or Path(text).exists():
         return "student.from", text

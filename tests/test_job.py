@@ -64,6 +64,10 @@ def test_students_are_layers_shapes_or_checkpoints(tmp_path):
     assert job.named(target="phone").student.named() == ()
 
 
+def test_a_number_that_is_no_plain_one_is_a_shape():
+    assert job.named(target="phone", student="\u00b2").student.shapes == ("\u00b2",)  # superscript
+
+
 def test_student_flags_override_the_files_students(tmp_path):
     path = tmp_path / "job.toml"
     path.write_text('[student]\nlayers = [3]\nshapes = ["2x16"]\nfrom = "a/b"\ninit = "random"\n')

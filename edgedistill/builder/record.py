@@ -17,6 +17,7 @@ from edgedistill.builder import figures
 from edgedistill.builder.course import Course, begun, steps_of
 from edgedistill.builder.prepare import Prepared, job_filled
 from edgedistill.builder.teacher import answered
+from edgedistill.data import hub
 from edgedistill.job import Job
 from edgedistill.records import (
     Candidate,
@@ -131,6 +132,7 @@ def make(
             "kind": "model" if course.facts.teacher.given is None else "graph",
             "name": prepared.model.name,
             "hash": prepared.model.digest,
+            "commit": getattr(prepared.model, "commit", None),  # of a hub id
             "size_mb": prepared.model.bytes / 1e6 if not prepared.starter else None,
         },
         teachers=_teachers(course),
@@ -262,7 +264,10 @@ def _made(course: Course) -> dict[str, int]:
 
 
 def _private(job: dict[str, Any]) -> dict[str, Any]:
-    """Return the job without folders: whatever names a place is cut to its last name."""
+    """Return the job without folders: whatever names a place is cut to its last name.
+
+    An id of the hub stays whole, and so does the name of a column that holds a slash.
+    """
     return {name: _base(value) for name, value in job.items()}
 
 
@@ -271,7 +276,7 @@ def _base(value: Any) -> Any:
         return {_base(name): _base(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_base(each) for each in value]
-    if isinstance(value, str) and ("/" in value or "\\" in value):
+    if isinstance(value, str) and ("\\" in value or ("/" in value and hub.is_path(value))):
         return Path(value.replace("\\", "/")).name
     return value
 

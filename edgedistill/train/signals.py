@@ -5,6 +5,7 @@ The loop can't tell cached logits from a live teacher: it calls `read(indices, i
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from edgedistill.train.batches import Examples
 
 
 class Taps:
-    """The outputs of some modules of a model, caught at each forward pass."""
+    """The outputs of some modules of a model, caught at each forward pass while this lives."""
 
     def __init__(self, model: Any, needs: Sequence[str], family: Any) -> None:
         self.caught: dict[str, Any] = {}
@@ -25,25 +26,28 @@ class Taps:
         for need in needs:
             if need != "logits":
                 module = _module(model, family.locate(need, model), need)
-                module.register_forward_hook(self._hook(need))
+                handle = module.register_forward_hook(self._hook(need))
+                weakref.finalize(self, handle.remove)
                 if need.startswith("attention."):
                     _attend_to_all(module)
 
     def _hook(self, need: str) -> Callable[[Any, Any, Any], None]:
         # Modules give several things, in an order that differs by model and by release.
         ranks = 4 if need.startswith("attention.") else 3
+        caught = self.caught  # not `self`, which the module would keep alive
 
         def catch(module: Any, inputs: Any, output: Any) -> None:
             if isinstance(output, tuple):
                 output = next(one for one in output if one is not None and one.ndim == ranks)
-            self.caught[need] = output
+            caught[need] = output
 
         return catch
 
     def take(self, logits: Any) -> dict[str, Any]:
         """Return what the last forward pass gave, by need."""
-        caught, self.caught = self.caught, {}
-        return {"logits": logits, **caught}
+        found = {"logits": logits, **self.caught}
+        self.caught.clear()
+        return found
 
 
 def _module(model: Any, path: str, need: str) -> Any:

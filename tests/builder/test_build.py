@@ -55,7 +55,7 @@ def test_what_was_inferred_is_told_first(built):
 
 
 def test_an_encoder_that_differs_from_transformers_is_a_warning_in_every_report(built):
-    names, record, _ = built
+    names, _record, _ = built
     told = edgedistill.store.Store(names["store"])
     (place,) = (told.root / "v1" / "decisions").glob("encoder-*.json")
     assert json.loads(place.read_text())["decision"] == {"difference": None}

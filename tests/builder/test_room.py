@@ -72,7 +72,7 @@ def test_checkpoints_of_a_training_are_counted_with_the_one_being_written(tmp_pa
 def test_a_full_disk_is_told_before_the_first_step():
     planned, prepared = steps()
     store = SimpleNamespace(has=lambda *_: False, free_bytes=lambda: 1e5, root="/store")
-    with pytest.raises(SurroundingsError, match="may write .* MB, and '/store' has 0 MB free"):
+    with pytest.raises(SurroundingsError, match=r"may write .* MB, and '/store' has 0 MB free"):
         driver._room(SimpleNamespace(store=store), prepared, planned)
     store.free_bytes = lambda: 1e12
     driver._room(SimpleNamespace(store=store), prepared, planned)

@@ -57,3 +57,30 @@ def test_a_model_is_fetched_at_one_commit_and_without_pickles(tmp_path, monkeypa
     assert hub.fetch_model("org/name", revision="main", pickles=False) == (tmp_path, "c0ffee")
     assert asked["revision"] == "c0ffee"
     assert not any(".bin" in pattern for pattern in asked["allow_patterns"])
+
+
+def test_what_was_fetched_before_serves_where_the_hub_is_silent(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def silent(*arguments, **settings):
+        raise OSError("offline")
+
+    def cached(name, *, revision, local_files_only):
+        assert local_files_only and revision == "v1"
+        if name != "org/name":
+            raise OSError("not in the cache")
+        return str(tmp_path / "snapshots" / "c0ffee")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", silent)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+    folder, commit = hub.fetch_model("org/name", revision="v1", pickles=False)
+    assert (folder.name, commit) == ("c0ffee", "c0ffee")
+    with pytest.raises(ModelError, match="hub: offline$"):
+        hub.fetch_model("org/other", revision="v1", pickles=False)
+
+
+def test_the_licence_comes_along():
+    from fnmatch import fnmatch
+
+    for name in ("LICENSE", "LICENSE.txt", "README.md"):
+        assert any(fnmatch(name, pattern) for pattern in hub.FILES)

@@ -52,3 +52,19 @@ def test_attention_that_is_read_of_a_student_in_training_is_the_softmax_whole(tm
     assert torch.allclose(found.sum(-1), torch.ones(()), atol=1e-5)
     again = taps.take(task.forward(model, batch).logits)
     assert not torch.equal(again["attention.1"], found), "elsewhere dropout stays"
+
+
+def test_taps_that_are_gone_leave_no_hook_and_no_tensor_behind(tmp_path):
+    folder = tiny.model(tmp_path / "model", "bert")
+    task = plugins.find("tasks", tiny.task("bert"))
+    model = weights.load(folder, task)
+    layer = model.get_submodule(encoder.locate("hidden.1", model))
+    rows = Examples([tiny.rows(tmp_path / "rows", folder, "bert", count=4)]).rows(range(4))
+    batch = tensors(task.open_encoder(folder, tiny.encoder(folder, "bert")).batch(rows), "cpu")
+    for _ in range(3):  # one after another, as rounds of pruning have them
+        taps = Taps(model, ("hidden.1",), encoder)
+        assert taps.take(task.forward(model, batch).logits)["hidden.1"].shape[0] == 4
+        assert taps.caught == {}
+    assert len(layer._forward_hooks) == 1
+    del taps
+    assert not layer._forward_hooks
