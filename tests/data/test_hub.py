@@ -75,7 +75,7 @@ def test_what_was_fetched_before_serves_where_the_hub_is_silent(tmp_path, monkey
     monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
     folder, commit = hub.fetch_model("org/name", revision="v1", pickles=False)
     assert (folder.name, commit) == ("c0ffee", "c0ffee")
-    with pytest.raises(ModelError, match="hub: offline$"):
+    with pytest.raises(ModelError, match=r"hub: offline$"):
         hub.fetch_model("org/other", revision="v1", pickles=False)
 
 
