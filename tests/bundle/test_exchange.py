@@ -33,6 +33,7 @@ def test_a_folder_of_the_user_is_refused_by_the_names_in_it(tmp_path: Path):
 
 
 def test_a_bundle_with_a_foreign_file_folder_or_link_is_refused(copied: Path):
+    (copied / ".DS_Store").write_bytes(b"what a desktop leaves")
     bundle.replaceable(copied)
     (copied / "notes.txt").write_text("mine")
     with pytest.raises(BundleError, match=r"'notes\.txt'"):
