@@ -119,7 +119,7 @@ def trained(
     facts, wishes, reader = steps.facts, _wishes(steps, student), student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
-    losses = wishes.losses(steps.task.LOSSES, student.shape, _taught_by(steps, tutor))
+    losses = wishes.losses(steps.task.OUTPUTS, student.shape, _taught_by(steps, tutor))
     found = objective.weighed(losses, wish.alpha)
     if control:
         told = {name: value for name, value in told.items() if name not in OF_THE_TEACHER}

@@ -53,7 +53,7 @@ class Task(Protocol):
     METRICS: tuple[str, ...]  # the first is the default
     UNIT: str  # "points"
     HIGHER_IS_BETTER: bool
-    LOSSES: tuple[str, ...]  # the losses that make sense, by name
+    OUTPUTS: str  # what its outputs are to a loss: "classes", of which one is right
     MADE: tuple[str, ...]  # kinds of made rows that it offers
     READS_MODEL: tuple[str, ...]  # those of them that are made by the teacher's weights
     PACKAGES: tuple[str, ...]  # packages whose version can change an encoding

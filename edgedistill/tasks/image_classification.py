@@ -12,8 +12,8 @@ from edgedistill.errors import JobError, nearest
 from edgedistill.tasks import _golden_images, _made_images, _pixels
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
-    LOSSES,
     METRICS,
+    OUTPUTS,
     UNIT,
     decode,
     default_metric,
@@ -24,7 +24,7 @@ from edgedistill.tasks._pixels import ImageEncoder, image_settings, write_settin
 from edgedistill.tasks._processors import image_settings_of
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "LOSSES", "MADE", "METRICS", "PACKAGES",
+    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "MADE", "METRICS", "OUTPUTS", "PACKAGES",
     "READS_MODEL", "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings",
     "forward", "golden", "image_settings", "made", "model_class", "open_encoder",
     "prepare_encoder", "score", "statistics", "write_settings",
