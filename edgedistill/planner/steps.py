@@ -179,7 +179,6 @@ class Steps:
             )
         if model.has_head and wish != "always":
             return model.source
-        epochs = self.wishes.planned("finetune").epochs
         batch = self.wishes.settings("finetune").batch
         usual = {"whole": pace.finetuning(model.shape.get("hidden", 768))}
         rows = reading.read(self, answered=False)
@@ -190,7 +189,7 @@ class Steps:
             encoder=model.encoder,
             rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
             repeats=rows.repeats,
-            steps=pace.steps(rows.rows, epochs=epochs, batch=batch * self.processes),
+            steps=self.wishes.steps("finetune", rows.rows, batch * self.processes),
         )
 
     # ------------------------------------------------------------ graphs

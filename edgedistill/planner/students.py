@@ -149,9 +149,7 @@ def trained(
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
         repeats=rows.repeats,
-        steps=pace.steps(
-            once.rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
-        ),
+        steps=wishes.steps("distill", once.rows, wish.batch * steps.processes),
         encoder=reader.encoder,
     )
 

@@ -12,7 +12,7 @@ from edgedistill.job import Job
 from edgedistill.planner.facts import Facts
 from edgedistill.records import Shape
 from edgedistill.settings import coerce, names, setting
-from edgedistill.train import objective, recipe
+from edgedistill.train import objective, pace, recipe
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,15 @@ class Wishes:
         known = names(PLANNED[stage])
         told = {name: value for name, value in self._all(stage).items() if name in known}
         return coerce(PLANNED[stage], told, stage)
+
+    def steps(self, stage: str, rows: int, batch: int) -> int:
+        """Return how many steps a training of a stage takes: its epochs, as many as the job says.
+
+        Where it says none, those of the recipe, and more of them where rows are few.
+        """
+        asked = "epochs" in self.job.stages.get(stage, {})
+        fewest = 1 if asked else pace.FEWEST
+        return pace.steps(rows, epochs=self.planned(stage).epochs, batch=batch, fewest=fewest)
 
     def losses(self, outputs: str, *shapes: Shape) -> tuple[objective.Told, ...]:
         """Return the losses: the recipe's, what the job says of each laid over it.

@@ -84,6 +84,7 @@ def test_the_starters_settings_lie_under_the_jobs_for_students_and_controls():
     assert trained() == {(400, 0.002)}
     assert trained(steps=7, rate=0.1) == {(7, 0.1)}
     assert {steps for steps, _ in trained(epochs=100)} == {8000}  # of 640 rows and made ones
+    assert {steps for steps, _ in trained(epochs=1)} == {80}, "so many, though rows are few"
 
 
 def test_a_float_student_has_a_control_of_its_own():
