@@ -148,7 +148,7 @@ class _Fold:
         """Say whether a node's result counts from 0, or from a constant above, upwards."""
         if node.op_type == "Range":
             start, step = self._known(node.input[0]), self._known(node.input[2])
-            return start is not None and step is not None and start >= 0 and step > 0
+            return start is not None and step is not None and bool(start >= 0 and step > 0)
         kept = node.op_type in ("Identity", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Cast")
         return kept and node.input[0] in self.counting
 
