@@ -44,6 +44,8 @@ def replaceable(out: Path) -> None:
     if not parent.is_dir():
         raise BundleError(f"the output '{printable(out)}' lies under '{parent}', which is a file")
     _require_writable(parent)
+    if out.is_dir():
+        _require_writable(out)  # its files are removed when the new ones are in its place
 
 
 def _require_writable(folder: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_bundle_with_a_foreign_file_folder_or_link_is_refused(copied: Path):
         bundle.replaceable(copied)
 
 
+def test_a_bundle_that_can_not_be_emptied_is_told_before_the_build(copied: Path, monkeypatch):
+    real = exchange.tempfile.TemporaryFile
+
+    def refuses(dir):  # to root, who runs tests too, every folder can be written
+        if dir == copied:
+            raise PermissionError(13, "Permission denied")
+        return real(dir=dir)
+
+    bundle.replaceable(copied)
+    monkeypatch.setattr(exchange.tempfile, "TemporaryFile", refuses)
+    with pytest.raises(SurroundingsError, match="no permission to write the bundle's folder under"):
+        bundle.replaceable(copied)
+
+
 def test_a_file_a_link_and_a_place_under_a_file_are_refused(tmp_path: Path, made: Path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(made)
