@@ -72,13 +72,17 @@ def _is_dataset(value: Any) -> bool:
 
 def _table(part: Any, name: str) -> Table:
     if _is_frame(part):
-        cells = {str(column): part[column].tolist() for column in part.columns}
-        return Table(name, cells)
+        return Table(name, {str(column): _cells(part[column]) for column in part.columns})
     if _is_dataset(part):
         return _of_dataset(part, name)
     raise DataError(
         f"the split '{name}' is a {type(part).__name__}: expected a pandas frame or a Dataset"
     )
+
+
+def _cells(column: Any) -> list[Any]:
+    """Return a frame's column with None for whatever pandas calls missing (NaN, NA, NaT)."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def _of_dataset(part: Any, name: str) -> Table:

@@ -111,7 +111,8 @@ def label_of(cell: Any, names: Sequence[str] | None = None) -> str:
 
 
 def _missing(cell: Any) -> bool:
-    return cell is None or bool(cell != cell) or type(cell).__name__ == "NAType"
+    # pandas' NA first: comparing it gives NA again, which is neither true nor false
+    return cell is None or type(cell).__name__ == "NAType" or bool(cell != cell)
 
 
 # ---------------------------------------------------------------- text files

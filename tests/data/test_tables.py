@@ -135,6 +135,11 @@ def test_cells_become_names_of_labels(cell, label):
     assert tables.label_of(cell) == label
 
 
+def test_what_pandas_calls_missing_is_an_empty_cell():
+    missing = pytest.importorskip("pandas").NA
+    assert tables.text_of(missing) == tables.label_of(missing) == ""
+
+
 def test_integers_become_their_names():
     assert tables.label_of(1, ["no", "yes"]) == "yes"
     assert tables.label_of(-1, ["no", "yes"]) == ""
