@@ -13,6 +13,7 @@ from edgedistill.data.tables import Table, label_of, text_of
 from edgedistill.errors import DataError, nearest
 
 MEND = "mend them, or leave them out with --set data.bad_rows=drop"
+HALF = "with half a character (a lone surrogate)"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,7 @@ def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) 
         keys = contents
     else:
         examples, contents, keys = _texts(table, roles, problems)
-    groups = (
-        [text_of(cell).encode() for cell in table.columns[roles["group"]]]
-        if (labelled and "group" in roles)
-        else None
-    )
+    groups = _groups(table, roles["group"], problems) if labelled and "group" in roles else None
     draft = Draft(table.place, examples, truth, contents, keys, groups, range(1, len(examples) + 1))
     if not problems:
         return draft
@@ -85,6 +82,8 @@ def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
         if not label:
             problems[index] = "an empty label"
+        elif _is_half(label):
+            problems[index] = f"a label {HALF}"
         truth.append(label)
     fraction = _fraction(set(truth) - {""})
     if fraction is not None:
@@ -93,6 +92,28 @@ def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
             "predicting numbers is not yet possible"
         )
     return truth
+
+
+def _groups(table: Table, column: str, problems: dict[int, str]) -> list[bytes]:
+    groups = []
+    for index, cell in enumerate(table.columns[column]):
+        try:
+            group = text_of(cell)
+        except DataError as error:
+            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+        if _is_half(group):
+            problems[index] = f"a group {HALF}"
+        groups.append(group.encode(errors="replace"))
+    return groups
+
+
+def _is_half(text: str) -> bool:
+    """Say whether a text holds half a character: it has no bytes, so nothing can hash it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _fraction(labels: set[str]) -> str | None:
@@ -122,7 +143,7 @@ def _texts(
             contents.append(split.content(example))
             keys.append(split.normalised(example))
         except UnicodeEncodeError:
-            problems[index] = "a text with half a character (a lone surrogate)"
+            problems[index] = f"a text {HALF}"
             contents.append(b"")
             keys.append(b"")
     return examples, contents, keys

@@ -41,7 +41,10 @@ def test_an_empty_cell_of_a_frame_is_an_empty_text():
 
 @pytest.mark.parametrize(
     ("column", "dtype", "message"),
-    [("text", "string", "1 row with an empty text"), ("label", "Int64", "1 row with an empty label")],
+    [
+        ("text", "string", "1 row with an empty text"),
+        ("label", "Int64", "1 row with an empty label"),
+    ],
 )
 def test_an_empty_cell_is_one_in_pandas_own_types_too(column, dtype, message):
     parts = frames()

@@ -144,6 +144,36 @@ def test_half_a_character_is_a_bad_row(folder):
         read(folder)
 
 
+@pytest.mark.parametrize("role", ["label", "who"])
+def test_half_a_character_in_a_label_or_a_group_is_a_bad_row(folder, role):
+    lines = [{"text": text, "label": label, "who": "ann"} for text, label in rows(0, 40)]
+    lines[3][role] = "half a \ud83d"
+    (folder / "train.csv").unlink()
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    csv(
+        folder / "validation.csv",
+        [(t, f"{label},bob") for t, label in rows(40, 10)],
+        "text,label,who",
+    )
+    csv(folder / "test.csv", [(t, f"{label},cy") for t, label in rows(50, 10)], "text,label,who")
+    said = f"a {'group' if role == 'who' else role} with half a character"
+    with pytest.raises(DataError, match=rf"1 row with {said} .*first: row 4\)"):
+        read(folder, group="who")
+    data = read(folder, group="who", bad_rows="drop")
+    assert len(data.splits["train"]) == 39
+    assert any(said in line and "left out" in line for line in data.warnings)
+
+
+def test_a_group_that_is_none_names_file_and_row(tmp_path):
+    lines = [{"text": text, "label": label, "who": "ann"} for text, label in rows(0, 40)]
+    lines[5]["who"] = ["ann", "bob"]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(
+        DataError, match=r"train\.jsonl, row 6, 'who': expected a text, found a list"
+    ):
+        read(tmp_path, group="who")
+
+
 def test_no_training_rows(folder):
     (folder / "train.csv").unlink()
     with pytest.raises(DataError, match="no training rows"):
