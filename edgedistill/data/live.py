@@ -89,13 +89,14 @@ def _of_dataset(part: Any, name: str) -> Table:
     import datasets
 
     columns, names = {}, {}
+    lists = getattr(datasets, "List", None) or datasets.Sequence  # List came with 4.0
     part = part.with_format(None)
     for column, feature in part.features.items():
         if isinstance(feature, datasets.Image):  # as bytes: decoding is ours
             part = part.cast_column(column, datasets.Image(decode=False))
         elif isinstance(feature, datasets.ClassLabel):
             names[column] = feature.names
-        elif not isinstance(feature, (datasets.Value, datasets.List, dict)):
+        elif not isinstance(feature, (datasets.Value, lists, list, dict)):
             continue  # audio, video, arrays of arrays: no task reads them
         columns[column] = list(part[column])
     return Table(name, columns, None, names)

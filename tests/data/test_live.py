@@ -72,6 +72,18 @@ def test_a_dataset_gives_its_labels_names_live_and_saved(tmp_path):
     assert frame.splits["train"].digest != first.splits["train"].digest  # other names of labels
 
 
+def test_a_column_of_lists_is_several_labels():
+    whole = datasets.Dataset.from_dict({"text": TEXTS, "label": TRUTH, "tags": [["a", "b"]] * 60})
+    assert len(sources.read(DataSpec(path=whole)).splits["train"]) > 30
+    with pytest.raises(DataError, match="'tags': several labels for one row"):
+        sources.read(DataSpec(path=whole, label="tags"))
+
+
+def test_a_version_of_datasets_without_its_class_of_lists_is_read(monkeypatch):
+    monkeypatch.delattr(datasets, "List", raising=False)  # before 4.0; a real one: test_floors.py
+    assert sources.read(DataSpec(path=named())).labels() == ["no", "yes"]
+
+
 def test_image_columns():
     pixels = [np.full((6, 5), index * 4, np.uint8) for index in range(60)]
     features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
