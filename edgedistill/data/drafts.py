@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgedistill.data import images, split
 from edgedistill.data.tables import Table, label_of, text_of
+from edgedistill.data.texts import Texts
 from edgedistill.errors import DataError, nearest
 
 MEND = "mend them, or leave them out with --set data.bad_rows=drop"
@@ -21,16 +22,20 @@ class Draft:
     """The good rows of one table."""
 
     place: str
-    examples: Sequence[Any]
+    examples: Texts | images.Images
     truth: Sequence[str] | None
-    contents: Sequence[bytes]  # for the fingerprint
-    keys: Sequence[bytes]  # normalised inputs, for overlap and for the cut
-    groups: Sequence[bytes] | None  # for the cut, where rows of one group stay together
+    digests: Sequence[bytes] | None  # of images, for the fingerprint; texts are read again
+    keys: Sequence[bytes]  # hashes of the normalised inputs, for overlap and for the cut
+    groups: Sequence[bytes] | None  # hashes, for the cut: rows of one group stay together
     numbers: Sequence[int]  # of the rows in their file, from 1
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def contents(self) -> Iterable[bytes]:
+        """Yield what each row is, for the fingerprint."""
+        return map(split.content, self.examples) if self.digests is None else self.digests
 
     def pick(self, indices: Sequence[int]) -> Draft:
         """Return the rows at these indices."""
@@ -38,13 +43,11 @@ class Draft:
         def some(values: Any) -> Any:
             return None if values is None else [values[index] for index in indices]
 
-        pictures = isinstance(self.examples, images.Images)
-        chosen = some(self.examples.values if pictures else self.examples)  # type: ignore[attr-defined]
         return replace(
             self,
-            examples=images.Images(chosen) if pictures else chosen,
+            examples=self.examples.pick(indices),
             truth=some(self.truth),
-            contents=some(self.contents),
+            digests=some(self.digests),
             keys=some(self.keys),
             groups=some(self.groups),
             numbers=some(self.numbers),
@@ -60,14 +63,15 @@ def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) 
             raise DataError(f"{table.place} has no column '{roles[role]}' (the {role}): {hint}")
     problems: dict[int, str] = {}
     truth = _labels(table, roles["label"], problems) if labelled else None
-    examples: Sequence[Any]
+    examples: Texts | images.Images
+    digests = None
     if "image" in roles:
-        examples, contents = _images(table, roles["image"], problems)
-        keys = contents
+        examples, digests = _images(table, roles["image"], problems)
+        keys = [split.hashed(digest) for digest in digests]
     else:
-        examples, contents, keys = _texts(table, roles, problems)
+        examples, keys = _texts(table, roles, problems)
     groups = _groups(table, roles["group"], problems) if labelled and "group" in roles else None
-    draft = Draft(table.place, examples, truth, contents, keys, groups, range(1, len(examples) + 1))
+    draft = Draft(table.place, examples, truth, digests, keys, groups, range(1, len(examples) + 1))
     if not problems:
         return draft
     return _without(draft, problems, drop=drop)
@@ -103,7 +107,7 @@ def _groups(table: Table, column: str, problems: dict[int, str]) -> list[bytes]:
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
         if _is_half(group):
             problems[index] = f"a group {HALF}"
-        groups.append(group.encode(errors="replace"))
+        groups.append(split.hashed(group.encode(errors="replace")))
     return groups
 
 
@@ -127,26 +131,26 @@ def _fraction(labels: set[str]) -> str | None:
 
 def _texts(
     table: Table, roles: Mapping[str, str], problems: dict[int, str]
-) -> tuple[list[dict[str, str]], list[bytes], list[bytes]]:
+) -> tuple[Texts, list[bytes]]:
     names = [role for role in ("text", "text_pair") if role in roles]
-    examples, contents, keys = [], [], []
+    columns: dict[str, list[str]] = {name: [] for name in names}
+    keys = []
     for index, cells in enumerate(zip(*(table.columns[roles[n]] for n in names), strict=True)):
         try:
             example = {name: text_of(cell) for name, cell in zip(names, cells, strict=True)}
         except DataError as error:
             column = roles[names[0]]
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
-        examples.append(example)
+        for name, text in example.items():
+            columns[name].append(text)
         if not all(text and not text.isspace() for text in example.values()):
             problems[index] = "an empty text"
         try:
-            contents.append(split.content(example))
-            keys.append(split.normalised(example))
+            keys.append(split.hashed(split.normalised(example)))
         except UnicodeEncodeError:
             problems[index] = f"a text {HALF}"
-            contents.append(b"")
             keys.append(b"")
-    return examples, contents, keys
+    return Texts(columns), keys
 
 
 def _images(
@@ -161,10 +165,10 @@ def _images(
     for index, fault in images.faults(values).items():
         problems.setdefault(index, f"an image that can't be used: {fault}")
     pictures = images.Images(values)
-    contents = [
+    digests = [
         b"" if index in problems else pictures.content(index) for index in range(len(values))
     ]
-    return pictures, contents
+    return pictures, digests
 
 
 def _without(draft: Draft, problems: Mapping[int, str], *, drop: bool) -> Draft:

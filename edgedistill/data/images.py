@@ -46,6 +46,10 @@ class Images(Sequence[Example]):
             return Images(self.values[index])
         return {"image": encoded(self.values[index])}
 
+    def pick(self, indices: Sequence[int]) -> Images:
+        """Return the images at these indices."""
+        return Images([self.values[index] for index in indices])
+
     def content(self, index: int) -> bytes:
         """Return the digest of one image: of its pixels where it is an array, else of its file.
 

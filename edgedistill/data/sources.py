@@ -110,7 +110,7 @@ def _without_blank_test(found: Found, label: str) -> tuple[Found, list[str]]:
 
 
 def _split(name: str, kind: str, draft: Draft) -> Split:
-    digest = split.fingerprint(kind, draft.contents, draft.truth)
+    digest = split.fingerprint(kind, draft.contents(), draft.truth)
     return Split(name, kind, draft.examples, draft.truth, digest)
 
 

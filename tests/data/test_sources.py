@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -271,6 +272,24 @@ def test_arrays_of_images(tmp_path):
     assert data.preview[0] == {"image": "7 x 6 RGB", "label": "0"}
     data.splits["test"].write(tmp_path / "out")
     assert Rows(tmp_path / "out").example(3)["image"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_long_texts_lie_in_memory_once(tmp_path, suffix):
+    """Decoded, split and hashed one by one: a smiley in one text does not widen all others."""
+    lines = [{"text": f"{n} " + "some words " * 100, "label": "ab"[n % 2]} for n in range(4000)]
+    lines[7]["text"] += "\U0001f600"
+    made = ["text,label", *(f"{line['text']},{line['label']}" for line in lines)]
+    made = made if suffix == "csv" else [json.dumps(line) for line in lines]
+    path = tmp_path / f"train.{suffix}"
+    path.write_text("\n".join(made), encoding="utf-8")
+    read(tmp_path)  # whatever is imported and kept
+    tracemalloc.start()
+    data = read(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data.splits["train"]) > 2400
+    assert peak < 1.5 * path.stat().st_size
 
 
 def test_reading_csv_loads_nothing_heavy(folder):
