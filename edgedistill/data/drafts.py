@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,7 +27,9 @@ class Draft:
     truth: Sequence[str] | None
     digests: Sequence[bytes] | None  # of images, for the fingerprint; texts are read again
     keys: Sequence[bytes]  # hashes of the normalised inputs, for overlap and for the cut
-    groups: Sequence[bytes] | None  # hashes, for the cut: rows of one group stay together
+    groups: (
+        Sequence[bytes] | None
+    )  # hashes, for the cut: rows of one group stay together; b"": none
     numbers: Sequence[int]  # of the rows in their file, from 1
     warnings: tuple[str, ...] = ()
 
@@ -107,7 +110,8 @@ def _groups(table: Table, column: str, problems: dict[int, str]) -> list[bytes]:
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
         if _is_half(group):
             problems[index] = f"a group {HALF}"
-        groups.append(split.hashed(group.encode(errors="replace")))
+        some = bool(group) and not group.isspace()
+        groups.append(split.hashed(group.encode(errors="replace")) if some else b"")
     return groups
 
 
@@ -252,7 +256,9 @@ def complete(drafts: Mapping[str, Draft]) -> dict[str, Draft]:
     missing = [name for name in ("validation", "test") if name not in drafts]
     if not missing:
         return dict(drafts)
-    parts = split.cut(train.groups or train.keys, missing)
+    groups = train.groups or itertools.repeat(b"", len(train))
+    together = [group or key for group, key in zip(groups, train.keys, strict=True)]
+    parts = split.cut(together, missing)
     whole = {name: train.pick(indices) for name, indices in parts.items()}
     made = {**drafts, **whole}
     for name in parts:

@@ -134,7 +134,7 @@ def _remarks(data: DataSet, drafts: Mapping[str, Draft]) -> list[str]:
         if count:
             total = len(data.splits[second])
             remarks.append(f"{count:,} of {total:,} {second} rows have inputs that {first} has too")
-    groups = {name: draft.groups for name, draft in drafts.items() if draft.groups is not None}
+    groups = {name: list(filter(None, draft.groups or ())) for name, draft in drafts.items()}
     for pair, count in split.overlap(groups).items():
         second, _, first = pair.partition(" in ")
         if count:

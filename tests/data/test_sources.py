@@ -101,6 +101,23 @@ def test_a_group_stays_in_one_split(tmp_path):
     assert {next(iter(home)) for home in homes.values()} == {"train", "validation", "test"}
 
 
+def test_rows_without_a_group_are_each_their_own(tmp_path):
+    content = [
+        (text, f"{label},{'' if n % 3 else ' '}") for n, (text, label) in enumerate(rows(0, 300))
+    ]
+    csv(tmp_path / "rows.csv", content, "text,label,who")
+    data, alone = read(tmp_path, group="who"), read(tmp_path)
+    for name, part in alone.splits.items():
+        assert list(data.splits[name].examples) == list(part.examples)
+
+
+def test_rows_without_a_group_are_of_none_in_common(folder):
+    for name, content in (("train", rows(0, 40)), ("test", rows(50, 10))):
+        csv(folder / f"{name}.csv", [(t, f"{label},") for t, label in content], "text,label,who")
+    csv(folder / "validation.csv", [(t, f"{y},ann") for t, y in rows(40, 10)], "text,label,who")
+    assert not read(folder, group="who").warnings
+
+
 def test_overlap_is_counted_and_said(folder):
     csv(folder / "test.csv", [*rows(50, 10), ("Sentence  NUMBER 3", "stop")])
     data = read(folder)
