@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -440,3 +442,19 @@ def test_a_device_needs_only_its_short_list(
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["score"]["source"] == "fresh"
+
+
+class Unopened(Sequence):
+    """Images that are not to be opened."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> NoReturn:
+        raise AssertionError("opened")
+
+
+def test_no_image_is_opened_to_choose_which_are_timed(tmp_path: Path, image_contents: Contents):
+    opened = bundle.write(tmp_path / "out", image_contents, prove=lambda opened: None)
+    rows = given.Given("rows", Unopened(), np.zeros(100, np.int64))
+    assert len(set(gate.chosen(opened, rows))) == 48
