@@ -16,7 +16,7 @@ import pytest
 
 from edgedistill import bench, bundle
 from edgedistill import report as reports
-from edgedistill.bundle import Contents, Evidence, commands, cost, gate, given
+from edgedistill.bundle import Contents, Evidence, commands, cost, evidence, gate, given
 from edgedistill.errors import BundleError, DataError, TargetError, UsageError
 from edgedistill.judge.evidence import Evaluation
 from edgedistill.records import Figures, Latency, Measured, Yardstick
@@ -144,6 +144,18 @@ def test_rows_that_the_evidence_lacks_leave_the_drop_unchecked(
     (drop,) = [one for one in result.checks if one.limit == "max_drop_points"]
     assert drop.state == "unchecked" and drop.value is None
     assert ("no 'phone.evidence.npz'" if count is None else "lacks") in drop.reason
+
+
+def test_evidence_of_a_bundle_that_lay_there_before_is_none(write, rows: Path, measured: list):
+    """A build that is killed when its bundle is in place leaves that of the one before."""
+    out = write(kept())
+    place = out.with_name("phone.evidence.npz")
+    old = evidence.read(place, bundle.load(out).labels)
+    evidence.write(place, kept(), bundle.load(out).labels, "0" * 64)
+    assert old is not None and old.payload != "0" * 64
+    result = commands.check(out, data=str(rows))
+    (drop,) = [one for one in result.checks if one.limit == "max_drop_points"]
+    assert drop.state == "unchecked" and "of another bundle" in drop.reason
 
 
 def test_strict_takes_neither_what_is_close_nor_what_is_unchecked(write, measured: list):
