@@ -118,5 +118,5 @@ def _score(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray | None) -> flo
     if truth is None:
         return None
     metric = scoring.metric_of(bundle)
-    sums = bundle.task.statistics(outputs, truth, metric).sum(axis=0)
+    sums = bundle.task.statistics(outputs, truth, metric).sums()
     return float(bundle.task.score(sums, metric))

@@ -219,7 +219,7 @@ class _Held:
     def score(self, logits: np.ndarray, truth: np.ndarray) -> float:
         """Return the task's score in points; 0 where nothing has a truth."""
         task: Any = doors.find("tasks", self.settings.task, allow_code=True)
-        sums = task.statistics(logits, truth, self.settings.metric).sum(axis=0)
+        sums = task.statistics(logits, truth, self.settings.metric).sums()
         return float(np.nan_to_num(task.score(sums, self.settings.metric)))
 
 
