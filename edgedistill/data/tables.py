@@ -285,7 +285,9 @@ def _by_column(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for count, row in enumerate(rows):
         for name, cell in row.items():
-            columns.setdefault(name, [None] * count).append(cell)
+            if name not in columns:
+                columns[name] = [None] * count
+            columns[name].append(cell)
         for column in columns.values():
             if len(column) == count:  # this row lacks it
                 column.append(None)
