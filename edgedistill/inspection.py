@@ -1,4 +1,4 @@
-"""Describe a bundle or a graph; a bundle's report pages are made again, beside it."""
+"""Describe a bundle, a report or a graph; the report's pages are made again, beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgedistill import report as reports
 from edgedistill.bundle import manifest as manifests
 from edgedistill.bundle import schema, untrusted
 from edgedistill.errors import BundleError, MissingPackage, ModelError, UsageError, from_os_error
+from edgedistill.report import words
 
 REPORT = "report.json"
 REPORT_BYTES = 20_000_000
@@ -32,7 +33,7 @@ class Inspected:
             if isinstance(value, Mapping):
                 yield f"{name}"
                 for key, each in value.items():
-                    yield f"  {bundle.printable(key):<28}{_short(each)}"
+                    yield f"  {bundle.printable(key):<27} {_short(each)}"
             else:
                 yield f"{name:<14}{_short(value)}"
         if self.pages:
@@ -40,7 +41,7 @@ class Inspected:
 
 
 def inspect(path: Path) -> Inspected:
-    """Describe a bundle's folder or an .onnx file.
+    """Describe a bundle's folder, the report of a build without one, or an .onnx file.
 
     Raises `UsageError`, `BundleError`, `ModelError`.
     """
@@ -55,11 +56,14 @@ def inspect(path: Path) -> Inspected:
             raise MissingPackage("onnx", "inspecting a graph") from None
         except ModelError as error:  # it quotes names out of the file
             raise ModelError(bundle.printable(error, 500)) from None
+    if path.name == REPORT and (path.parent / "manifest.json").is_file():
+        return _bundle(path.parent)  # pages beside it would lie in the bundle
+    if path.name.endswith(REPORT) and path.is_file():
+        return _report(path)
+    wanted = "a bundle's folder, an .onnx or a report.json"
     if not path.exists():
-        raise UsageError(
-            f"'{bundle.printable(path)}' does not exist: expected a bundle or an .onnx"
-        )
-    raise UsageError(f"'{bundle.printable(path)}' is neither a bundle's folder nor an .onnx file")
+        raise UsageError(f"'{bundle.printable(path)}' does not exist: expected {wanted}")
+    raise UsageError(f"'{bundle.printable(path)}' is none of: {wanted}")
 
 
 def _bundle(path: Path) -> Inspected:
@@ -80,20 +84,38 @@ def _bundle(path: Path) -> Inspected:
         },
         "files": {name: f"{each['bytes']:,} bytes" for name, each in manifest["files"].items()},
     }
-    pages, warnings = _pages(path, manifest)
+    if REPORT not in manifest["files"]:
+        return Inspected(record)
+    manifests.check_files(path, manifest, [REPORT])
+    pages, warnings = _pages(path, _drawn(_read(path / REPORT), path / REPORT))
     return Inspected(record, pages, warnings)
 
 
-def _pages(path: Path, manifest: Mapping[str, Any]) -> tuple[Path | None, tuple[str, ...]]:
-    """Write report.md and report.html again from report.json, in a folder beside the bundle.
+def _report(path: Path) -> Inspected:
+    """Describe the report of a build that left no bundle: what it came to, row by row."""
+    report = _read(path)
+    drawn = _drawn(report, path)
+    record = {
+        "report": path.name,
+        "verdict": words.headline(report),
+        "target": report["target"],
+        "created": report["created"],
+        "rows": {
+            row["name"]: f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
+            for row in report["rows"]
+        },
+        "command": report["command"],
+    }
+    pages, warnings = _pages(path.with_suffix(""), drawn)
+    return Inspected(record, pages, warnings)
 
-    Returns that folder, or None and why nothing was written: the report may be absent, and the
-    bundle may lie where nobody may write. Raises `BundleError` for a report that is none.
+
+def _pages(path: Path, pages: Mapping[str, str]) -> tuple[Path | None, tuple[str, ...]]:
+    """Write the pages in a folder beside a bundle or a report.
+
+    Returns that folder, or None and why nothing was written: it may lie where nobody may write.
     """
-    if REPORT not in manifest["files"]:
-        return None, ()
     folder = path.resolve().parent / f"{path.resolve().name}.inspect"
-    pages = _drawn(path, manifest)
     try:
         folder.mkdir(exist_ok=True)
         for name, text in pages.items():
@@ -103,19 +125,23 @@ def _pages(path: Path, manifest: Mapping[str, Any]) -> tuple[Path | None, tuple[
     return folder, ()
 
 
-def _drawn(path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the pages of a bundle's report. Raises `BundleError` where it is no report."""
-    manifests.check_files(path, manifest, [REPORT])
-    report = untrusted.read_json(path, REPORT, most=REPORT_BYTES)
-    place = bundle.printable(path / REPORT)
+def _read(path: Path) -> dict[str, Any]:
+    """Read a report that anyone may have written. Raises `BundleError` where it is none."""
+    report = untrusted.read_json(path.parent, path.name, most=REPORT_BYTES)
     for where, what in schema.problems(report, reports.schema()):
         at = f" at {bundle.printable(where)}" if where else ""
+        place = bundle.printable(path)
         raise BundleError(f"'{place}' is no report of ours{at}: {bundle.printable(what)}")
+    return report
+
+
+def _drawn(report: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """Return the pages of a report. Raises `BundleError` where it is none."""
     try:
         return {"report.md": reports.markdown(report), "report.html": reports.html(report)}
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         why = bundle.printable(f"{type(error).__name__}: {error}")
-        raise BundleError(f"'{place}' is no report of ours: {why}") from None
+        raise BundleError(f"'{bundle.printable(path)}' is no report of ours: {why}") from None
 
 
 def _short(value: Any) -> str:

@@ -65,12 +65,22 @@ class Report:
     def closing(self) -> list[str]:
         """Return the last lines that people are told: where the files are."""
         if self.folder is None:
-            lines = [f"report     {self.path}"]
+            pages = ", ".join(f"{suffix} beside it" for suffix in shipping.PAGES)
+            lines = [f"report     {self.path}  ({pages})"]
             out = self.path.with_name(self.path.name.removesuffix(".report.json"))
             when = shipping.earlier(out)
-            return [*lines, f"untouched  {out}/ is the bundle of {when}"] if when else lines
+            lines += [f"untouched  {out}/ is the bundle of {when}"] if when else []
+            return [*lines, f"no bundle  {self._without()}"]
         files = ", ".join(sorted(path.name for path in self.folder.iterdir()))
         return [f"bundle     {self.folder}/  ({files})"]
+
+    def _without(self) -> str:
+        """Say how a build that misses could leave a bundle all the same."""
+        row = self.record["chosen"] or self.record["best_miss"]
+        if row is None:
+            return "no candidate was measured: --best-effort would have none to bundle"
+        which = "" if self.record["chosen"] else ", the best miss"
+        return f"--best-effort bundles {words.plain(row, 80)}{which}"
 
     def bundle(self) -> bundle.Bundle:
         """Open the bundle that was written. Raises `BundleError` where there is none."""

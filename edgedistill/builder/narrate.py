@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgedistill.builder.course import steps_of
 from edgedistill.planner import Facts
 from edgedistill.records import Candidate, Plan, Source, Step, Teacher
+from edgedistill.report.words import counted
 from edgedistill.store import keys
 
 Row = Candidate | Teacher
@@ -41,7 +42,9 @@ def _encode(step: Step, row: Row, facts: Facts) -> str:
     count = facts.rows.get(name, 0)
     if made:
         kinds = ", ".join(dict.fromkeys(made))
-        return f"make {len(made)} rows of each of {count:,} {_words(name)} rows ({kinds})"
+        return (
+            f"make {counted(len(made), 'row')} of each of {count:,} {_words(name)} rows ({kinds})"
+        )
     return f"{count:,} {_words(name)} rows"
 
 
@@ -79,6 +82,12 @@ def _untrained(step: Step, row: Row) -> str:
     return " (untrained)" if _is_untrained(step) else ""
 
 
+def _layers(layers: Sequence[int]) -> str:
+    """Name the teacher's layers that start a student."""
+    listed = ", ".join(map(str, layers)) or "as the family says"
+    return f"{'layer' if len(layers) == 1 else 'layers'} {listed}"
+
+
 def _is_untrained(step: Step) -> bool:
     for thing in step.inputs.values():
         if isinstance(thing, Step) and thing.stage in ("distill", "finetune", "prune"):
@@ -97,8 +106,7 @@ SAID: Mapping[str, Any] = {
     "finetune": lambda step, row, *_: f"the teacher's head, {step.settings['steps']:,} steps",
     "fold": lambda step, *_: f"a vocabulary of {step.settings['vocabulary']:,} pieces",
     "initialize": lambda step, row, *_: (
-        f"{_bare(row)} from {_origin(step)} layers "
-        f"{', '.join(map(str, step.settings['layers'])) or 'as the family says'}"
+        f"{_bare(row)} from {_origin(step)} {_layers(step.settings['layers'])}"
         if step.settings["init"] == "teacher"
         else f"{_bare(row)} from random weights"
     ),
@@ -111,7 +119,8 @@ SAID: Mapping[str, Any] = {
         + (", int8 simulated" if step.settings["int8_largest"] else "")
     ),
     "prune": lambda step, row, *_: (
-        f"{_bare(row)}, {step.settings['steps']:,} steps in {step.settings['rounds']} rounds"
+        f"{_bare(row)}, {step.settings['steps']:,} steps "
+        f"in {counted(step.settings['rounds'], 'round')}"
         + (" on labels alone" if row.role == "control" else "")
     ),
     "export": lambda step, row, *_: f"{_bare(row)}{_untrained(step, row)} to ONNX",

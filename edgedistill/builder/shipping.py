@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgedistill import bundle
+from edgedistill import report as reports
 from edgedistill.builder import figures
 from edgedistill.builder.course import Course
 from edgedistill.builder.record import Judged
@@ -16,6 +17,9 @@ from edgedistill.builder.shortlist import plan_key
 from edgedistill.builder.tuning import Tuned
 from edgedistill.errors import from_os_error
 
+PAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    ".html": reports.html, ".md": reports.markdown,
+}  # fmt: skip
 PROVEN = (
     "score", "drop_points", "latency_ms", "device", "encode_ms", "load_ms", "memory_mb", "size_mb",
 )  # fmt: skip
@@ -37,7 +41,8 @@ def ship(
         _contents(course, report, one, licence=licence, tuned=tuned),
         prove=lambda loaded: figures.prove(course, one.row, loaded),
     )
-    beside(out).unlink(missing_ok=True)
+    for page in PAGES:
+        bundle.report_beside(out).with_suffix(page).unlink(missing_ok=True)
     if before:
         course.note(f"the bundle that lay in '{out}' was of {before}: replaced")
     return made.folder
@@ -54,19 +59,24 @@ def _other(out: Path, report: Mapping[str, Any]) -> str | None:
     return None if (name, data) == ours else bundle.printable(f"'{name}' and the rows '{data}'")
 
 
-def beside(out: Path) -> Path:
-    """Return where the report lies when no bundle was written."""
-    return out.parent / f"{out.name}.report.json"
-
-
 def leave_report(out: Path, report: Mapping[str, Any]) -> Path:
-    """Write report.json beside the bundle's place, which stays as it is."""
-    path = beside(out)
+    """Write report.json and its pages beside the bundle's place, which stays as it is.
+
+    Earlier pages go first: there are those of this report, or none. Returns report.json.
+    """
+    path = bundle.report_beside(out)
+    texts = {
+        path: json.dumps(report, indent=1, ensure_ascii=False) + "\n",
+        **{path.with_suffix(page): draw(report) for page, draw in PAGES.items()},
+    }
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".json.new")
-        fresh.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        fresh.replace(path)
+        for place, text in texts.items():
+            place.with_name(place.name + ".new").write_text(text, "utf-8")
+        for page in PAGES:
+            path.with_suffix(page).unlink(missing_ok=True)
+        for place in texts:
+            place.with_name(place.name + ".new").replace(place)
     except OSError as error:
         raise from_os_error(error, "writing the report") from error
     return path

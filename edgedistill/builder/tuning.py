@@ -26,6 +26,7 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "prepacking off": {"prepacking": False},
 }
 ALIKE = 1.05  # p90 and memory within this are the same
+EQUAL = 1.02  # what a run's noise makes of one figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +112,25 @@ def _p90(one: Figures) -> float:
 
 
 def _why(before: Figures, after: Figures) -> str:
-    """Say what the options change."""
-    told = f"p90 {words.number(_p90(after))} ms instead of {words.number(_p90(before))}"
-    if before.memory_mb is None or after.memory_mb is None:
-        return told
-    return f"{told}, {words.number(after.memory_mb)} MB instead of {words.number(before.memory_mb)}"
+    """Say what the options make better, and at what price; what stays the same is left out."""
+    if before.latency is None:
+        return "the default failed"
+    if after.latency is None:  # an earlier run's pick is repeated whatever became of it
+        return "as an earlier run found"
+    pairs: list[tuple[str, float | None, float | None]] = [
+        ("p90 {} ms", _p90(before), _p90(after)),
+        ("{} MB", before.memory_mb, after.memory_mb),
+        ("loaded in {} ms", before.load_ms, after.load_ms),
+    ]
+    better: list[str] = []
+    worse: list[str] = []
+    for words_of, old, new in pairs:
+        if old is None or new is None or max(old, new) <= EQUAL * min(old, new):
+            continue
+        texts = (words.number(new), words.number(old))
+        if texts[0] == texts[1]:
+            texts = (words.number(new, 3), words.number(old, 3))
+        told = f"{words_of.format(texts[0])} instead of {texts[1]}"
+        (better if new < old else worse).append(told)
+    gains = ", ".join(better[:2]) or "as an earlier run found"
+    return gains + (f", though {' and '.join(worse[:2])}" if worse else "")

@@ -6,8 +6,10 @@ filled in here. Tests cut the Python and Node ones out of a written README and r
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,14 +82,29 @@ def make(manifest: Mapping[str, Any], folder: Path) -> str:
 
 
 def _proof(manifest: Mapping[str, Any], golden: Mapping[str, Any]) -> str:
-    return f"""
-## Prove a port
+    told = (
+        f"`{golden['file']}` holds {golden['rows']} examples: the `input`, the `encoded` input "
+        "that the encoder must make of it, and the `output` (before softmax) that the model must "
+        f"give, within ±{golden['tolerance']:g}. Long arrays stand as base64 of little-endian "
+        f"bytes. {_encoded(manifest)} `edgedistill verify .` holds a bundle against them."
+    )
+    return f"\n## Prove a port\n\n{textwrap.fill(told, 100, break_on_hyphens=False)}\n"
 
-`{golden["file"]}` holds {golden["rows"]} examples: the `input`, the `encoded` input that the
-encoder must make of it, and the `output` (before softmax) that the model must give, within
-±{golden["tolerance"]:g}. Long arrays stand as base64 of little-endian bytes. `edgedistill verify .`
-holds a bundle against them.
-"""
+
+def _encoded(manifest: Mapping[str, Any]) -> str:
+    """Say what lies between the golden `encoded` and what the model takes."""
+    if manifest["encode"]["kind"] == "image":
+        return (
+            "`encoded` holds the pixels as uint8 (height, width, channels), before they are "
+            "rescaled and normalised for the model."
+        )
+    inputs = {each["name"]: each["type"] for each in manifest["model"]["inputs"]}
+    takes = ", ".join(f"`{name}` as {kind}" for name, kind in inputs.items())
+    mask = "; the mask is 1 for each token" if "attention_mask" in inputs else ""
+    return (
+        "`encoded` is one row as the encoder makes it, in int32 and perhaps with more than the "
+        f"model takes, which is {takes}, with the batch as first dimension{mask}."
+    )
 
 
 def _quoted(text: str) -> str:
@@ -196,6 +213,59 @@ function keep(ids, text, other) { // which tokens stay when the texts are too lo
 }"""
 
 
+_SWIFT_ONE = """let most = {most} - {special}  // tokens of the text, without the special ones
+func encode(_ text: String) -> (ids: [Int], types: [Int]) {
+    let one = Array(tokenizer.encode(text: text, addSpecialTokens: false).{side}(most))
+    return (Array({ids}.joined()), Array({types}.joined()))
+}"""
+_SWIFT_TWO = """let most = {most} - {special}  // tokens of both texts, without the special ones
+func encode(_ text: String, _ other: String) -> (ids: [Int], types: [Int]) {
+    let both = [text, other].map { tokenizer.encode(text: $0, addSpecialTokens: false) }
+    var (short, long) = (min(both[0].count, both[1].count), max(both[0].count, both[1].count))
+    if short + long > most {  // the longer one is cut first
+        long = short > most ? short : max(short, most - short)
+        if short + long > most { (short, long) = (most / 2, most - most / 2) }
+    }
+    let kept = both[0].count > both[1].count ? (long, short) : (short, long)
+    let (one, two) = (Array(both[0].{side}(kept.0)), Array(both[1].{side}(kept.1)))
+    return (Array({ids}.joined()), Array({types}.joined()))
+}"""
+_SWIFT_KINDS = {"WordPiece": "BertTokenizer", "Unigram": "T5Tokenizer"}  # else BPE
+
+
+def _swift_cut(told: Any, max_length: int, side: str) -> str:
+    """Write in Swift how texts are cut and what stands around them; `told`: an encoded example."""
+    rows = zip(told.sequence_ids, told.ids, told.type_ids, strict=True)
+    ids, types, special = [], [], 0
+    for text, group in itertools.groupby(rows, key=lambda row: row[0]):
+        _, numbers, kinds = zip(*group, strict=True)
+        name = None if text is None else ("one", "two")[text]
+        ids.append(name or json.dumps(numbers))
+        types.append(f"{name}.map {{ _ in {kinds[0]} }}" if name else json.dumps(kinds))
+        special += 0 if name else len(numbers)
+    filled = {
+        "ids": f"[{', '.join(ids)}]",
+        "types": f"[{', '.join(types)}]",
+        "side": "suffix" if side == "left" else "prefix",
+        "most": str(max_length),
+        "special": str(special),
+    }
+    cut = _SWIFT_TWO if "two" in ids else _SWIFT_ONE
+    return re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], cut)
+
+
+def _swift_kind(model: Mapping[str, Any]) -> str:
+    """Write the config that swift-transformers wants beside tokenizer.json, as a literal."""
+    told: dict[str, Any] = {
+        "tokenizer_class": _SWIFT_KINDS.get(model["type"], "PreTrainedTokenizer")
+    }
+    if model["type"] == "WordPiece":
+        told["do_lower_case"] = False  # the normalizer of tokenizer.json does, where it is wanted
+    elif isinstance(model.get("unk_token"), str):
+        told["unk_token"] = model["unk_token"]
+    return "[" + json.dumps(told, ensure_ascii=False)[1:-1] + "]"
+
+
 def _text(encode: Mapping[str, Any], folder: Path, integers: str) -> dict[str, str]:
     from tokenizers import Tokenizer
 
@@ -221,7 +291,10 @@ def _text(encode: Mapping[str, Any], folder: Path, integers: str) -> dict[str, s
         "texts": ", ".join(texts),
         "js_texts": f"text, {options if pair else '{ return_token_type_ids: true }'}",
         "kotlin_texts": ", ".join(f"{one}: String" for one in texts),
-        "swift_texts": ", ".join(f"{one}: String" for one in texts),
+        "swift_texts": ", ".join(f"_ {one}: String" for one in texts),
+        "swift_given": ", ".join(texts),
+        "swift_cut": _swift_cut(told, encode["max_length"], side),
+        "swift_kind": _swift_kind(json.loads(tokenizer.to_str())["model"]),
         "example": json.dumps(spoken[: len(texts)]),
         "js_cut": cut,
         "js_array": "BigInt64Array.from(columns[name], BigInt)"

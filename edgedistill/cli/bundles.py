@@ -170,10 +170,10 @@ def verify(bundle: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Path(path_type=Path), metavar="BUNDLE|FILE.onnx")
+@click.argument("what", type=click.Path(path_type=Path), metavar="BUNDLE|FILE")
 @JSON
 def inspect(what: Path, as_json: bool) -> None:
-    """Describe a bundle or a graph; a bundle's report pages are made again beside it."""
+    """Describe a bundle, a report.json or an .onnx; the report's pages are made again beside it."""
     from edgedistill import inspection
 
     found = inspection.inspect(what)

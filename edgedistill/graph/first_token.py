@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.graph.simplify import Shapes
+from edgedistill.graph.simplify import Shapes, drop_unread
 from edgedistill.graph.weights import Additions, attributes, captured
 
 ALL = -1  # need: every row; else the axis of which the first index alone is read
@@ -75,6 +75,7 @@ def narrow(model: Any, shapes: Shapes) -> Any:
     kept = [_copy(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)
+    drop_unread(graph)  # a target that named the number of rows has another in its place
     return model
 
 

@@ -101,7 +101,9 @@ def choose(
             why = "; ".join(standings[name].misses)
             states[name] = ("dropped", f"pruning not kept: does not fit: {why}")
     for name in pool:
-        states[name] = ("kept", f"fits too: {_figures_text(by_name[name])}")
+        row = by_name[name]
+        behind = _behind(row, by_name.get(row.parent or ""), limits)
+        states[name] = ("kept", f"fits too: {_figures_text(row)}{behind}")
     states[best.name] = ("chosen", reason)
     safest = min((stands.row for stands in fits.values()), key=_by_score)
     return Choice(chosen=best.name, safer=safest.name, reason=reason, states=states)
@@ -195,6 +197,24 @@ def _does_not_pay(
     if max_drop is not None and costs > max_drop:
         return f"it costs {costs:.2f} points more than {parent.name}, allowed {max_drop:g}"
     return None
+
+
+def _behind(row: Contender, parent: Contender | None, limits: Mapping[str, float]) -> str:
+    """Say of a row that is kept all the same that it is no faster than what it was made from."""
+    if parent is None or parent.stopped or parent.figures.failed or parent.validation is None:
+        return ""
+    mine, theirs = row.figures, parent.figures
+    told = ""
+    if math.inf > _p90(mine) > _p90(theirs):
+        told = f"{_p90(mine):.3g} against {_p90(theirs):.3g} ms"
+    elif mine.speedup:
+        share = mine.speedup.value / (theirs.speedup.value if theirs.speedup else 1.0)
+        told = f"{share:.2f} times its speed, round by round" if share < 1 else ""
+    if not told:
+        return ""
+    beyond = ", which does not fit" if _standing(parent, limits).misses else ""
+    noise = "" if beyond or _slower(mine, theirs) else ", within the noise of the run"
+    return f"; no faster than {parent.name} ({told}){beyond}{noise}"
 
 
 def _prunes_in_vain(

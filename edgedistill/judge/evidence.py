@@ -285,6 +285,7 @@ def can_show(rows: int, disagreement: float | None = None) -> str:
     else:
         span = f"{detectable(rows, max(disagreement, 100 / rows)):.1f} points"
         where = f"where {disagreement:.1f} % of the answers differ"
+        where = where if disagreement else "were one answer to differ; none does"
     return f"{rows:,} test rows can show a drop of {span} (80 % power, {where})"
 
 

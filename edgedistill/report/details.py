@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedistill.report import jobfile, words
-from edgedistill.report.cells import more, safe, table, user
+from edgedistill.report.cells import more, safe, table, user, whole
 from edgedistill.report.words import number, points, span
 
 MOST_STEPS, MOST_NOTES, MOST_LINES = 120, 40, 120
@@ -81,7 +81,8 @@ def _confidence(report: Mapping[str, Any]) -> str:
 
 def _done(report: Mapping[str, Any]) -> str:
     steps = report["steps"]
-    said = f"<p>{user(_sentence(report['reason']), 600)}</p>\n" if report.get("reason") else ""
+    why = words.why(report)
+    said = f"<p>{whole(_sentence(why), 600)}</p>\n" if why else ""
     safer = words.row_named(report, report["safer"])
     if safer and report["safer"] != report["chosen"]:
         said += (
@@ -91,7 +92,7 @@ def _done(report: Mapping[str, Any]) -> str:
     cells = [
         [
             safe(step["stage"]),
-            user(step.get("about") or "", 200),
+            user(step.get("about") or "", 300),
             safe(words.used_by(step.get("rows") or [])),
             span(step["seconds"]) + (", from the store" if step["cached"] else ""),
         ]
@@ -125,7 +126,8 @@ def more_figures(row: Mapping[str, Any], whose: str = "teacher") -> list[tuple[s
         names = [name for name in ("p50", "p90", "p99", "cold") if latency[name] is not None]
         told = ", ".join(f"{name} {number(latency[name])}" for name in names)
         low, high = number(latency["p90_low"]), number(latency["p90_high"])
-        spent = f"{latency['runs']:,} runs in {latency['rounds']:,} rounds"
+        counts = words.counted(latency["runs"], "run"), words.counted(latency["rounds"], "round")
+        spent = " in ".join(counts)
         made.append(("latency here, ms", f"{told} (p90 from {low} to {high}; {spent})"))
     if encode:
         told = ", ".join(f"{name} {number(value)}" for name, value in encode.items())
@@ -189,8 +191,7 @@ def _sentence(text: str) -> str:
 
 
 def _place(report: Mapping[str, Any]) -> str:
-    where, source, data = report["environment"], report["source_model"], report["data"]
-    versions = {"edgedistill": report["edgedistill"], **where["versions"]}
+    where, source = report["environment"], report["source_model"]
     pairs = [
         (
             "processor",
@@ -198,7 +199,7 @@ def _place(report: Mapping[str, Any]) -> str:
         ),
         ("instructions", safe(words.instructions(where))),
         *((safe(place), safe(rates)) for place, rates in words.yardstick(report)),
-        ("versions", safe(", ".join(f"{k} {v}" for k, v in versions.items()), 600)),
+        ("versions", safe(words.versions(report), 600)),
         (
             words.source(report),
             f"{user(source['name'] or '–')}, {number(source['size_mb'])} MB as given, "
@@ -210,8 +211,8 @@ def _place(report: Mapping[str, Any]) -> str:
         ("target", safe(report["target"].get("about") or report["target"].get("name") or "–")),
     ]
     inner = "".join(f"<dt>{name}</dt><dd>{value or '–'}</dd>" for name, value in pairs)
-    notes = [*data["warnings"], *report["warnings"]]
-    listed = "".join(f"<li>{user(text, 300)}</li>" for text in notes[:MOST_NOTES])
+    notes = words.warnings(report)
+    listed = "".join(f"<li>{whole(text, 300)}</li>" for text in notes[:MOST_NOTES])
     warned = f'<h2>Warnings</h2>\n<ul class="notes">{listed}</ul>' if notes else ""
     return (
         f'<section>\n<h2>Where it was measured</h2>\n<dl class="pairs">{inner}</dl>\n{warned}'

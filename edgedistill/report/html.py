@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.report import words
-from edgedistill.report.cells import kind, more, safe, user
+from edgedistill.report.cells import kind, more, safe, user, whole
 from edgedistill.report.details import details
 from edgedistill.report.plot import legend, plot
 from edgedistill.report.words import against, number, points, spread
@@ -86,6 +86,8 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 
 def _rows(report: Mapping[str, Any]) -> str:
+    if not report["rows"]:
+        return ""
     estimate = words.estimated(report)
     target = safe(report["target"].get("name") or "device", 30)
     heads = [
@@ -105,10 +107,12 @@ def _rows(report: Mapping[str, Any]) -> str:
         notes.append("* estimated from this host by the yardstick; a device measures it.")
     if any(row["latency_ms"] and not row["latency_ms"]["steady"] for row in report["rows"]):
         notes.append("~ unsteady: something else ran on this host.")
-    notes.append(
-        "Scores and drops are in points, with 95 % intervals, on rows no stage trained on."
-        " Latencies are of one run, all rows in turn, the model alone."
-    )
+    if any(row["score"]["test"] for row in report["rows"]):
+        notes.append(
+            "Scores and drops are in points, with 95 % intervals, on rows no stage trained on."
+        )
+    if any(row["latency_ms"] for row in report["rows"]):
+        notes.append("Latencies are of one run, all rows in turn, the model alone.")
     if report.get("can_show"):
         notes.append(f"{report['can_show']}.")
     head = "".join(f'<th scope="col">{text}</th>' for text in ["model", *heads])
@@ -142,7 +146,7 @@ def _row(report: Mapping[str, Any], row: Mapping[str, Any], heads: Sequence[str]
     if row["state"] in ("dropped", "skipped", "failed", "kept"):
         tag = tag or row["state"]
     name = user(row["name"]) + (f' <span class="tag">· {safe(tag)}</span>' if tag else "")
-    why = f'<span class="why">{user(row["reason"], 300)}</span>' if row["reason"] else ""
+    why = f'<span class="why">{whole(row["reason"], 300)}</span>' if row["reason"] else ""
     mark = ' class="chosen"' if main else ""
     return f'<tr{mark}><th scope="row">{name}{why}</th>{cells}</tr>\n'
 

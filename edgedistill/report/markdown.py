@@ -15,8 +15,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [
         f"# {_safe(words.headline(report))}",
         "\n".join(_safe(line) + "  " for line in words.summary(report)),
-        f"Why: {_safe(report['reason'])}.",
-        _rows(report),
+        f"Why: {_safe(words.why(report))}." if words.why(report) else "",
+        _rows(report) if report["rows"] else "",
     ]
     if words.estimated(report):
         parts.append("\\* estimated from this host by the yardstick; a device measures it.")
@@ -128,18 +128,16 @@ def _steps(report: Mapping[str, Any]) -> str:
 
 def _place(report: Mapping[str, Any]) -> str:
     where = report["environment"]
-    versions = ", ".join(f"{_safe(k)} {_safe(v)}" for k, v in where["versions"].items())
     lines = [
         f"- {_safe(where['processor'] or 'unknown processor')}, "
         f"{_safe(where['cores'] or '?')} cores",
-        f"- edgedistill {_safe(report['edgedistill'])}" + (f", {versions}" if versions else ""),
+        f"- {_safe(words.versions(report))}",
         f"- made {_safe(report['created'])} in {span(report['seconds'].get('total'))}",
     ]
     lines += [f"- {_safe(place)}: {_safe(rates)}" for place, rates in words.yardstick(report)]
     lines += [f"- teachers: {_safe(words.teachers(report))}"] if words.teachers(report) else []
     lines += [f"- rows: {_safe(words.splits(report))}", f"- metric: {_safe(words.metric(report))}"]
-    notes = [*report["data"]["warnings"], *report["warnings"]]
-    lines += [f"- warning: {_safe(text)}" for text in notes]
+    lines += [f"- warning: {_safe(text)}" for text in words.warnings(report)]
     if report["command"]:
         lines += ["", "Again:", "", f"    {words.plain(report['command'], 8000)}"]
     return "## Where and how\n\n" + "\n".join(lines)

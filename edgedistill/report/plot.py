@@ -13,6 +13,7 @@ from html import escape
 from typing import Any
 
 from edgedistill.report import words
+from edgedistill.report.labels import LETTER, Box, Mark, labels, overlap
 
 MARKS = {
     "baseline": "diamond",
@@ -24,8 +25,6 @@ MARKS = {
     "previous": "cross",
     "peer": "cross",
 }
-_Box = tuple[float, float, float, float]  # left, top, width, height
-_LETTER = 6.4  # mean width of a letter at 12 px
 _MOST = 24  # marks; more would hide each other
 
 
@@ -93,7 +92,7 @@ def plot(report: Mapping[str, Any], *, width: int = 720, height: int = 400) -> s
         ),
         *(_whiskers(frame, point) for point in points),
         *(_mark(frame, point) for point in points),
-        *_names(frame, points, boxes),
+        *_names(frame, points, [*boxes, *_lines(frame, limits)]),
         "</svg>",
     ]
     return "".join(parts)
@@ -249,13 +248,13 @@ def _limit(frame: _Frame, axis: str, value: float, box: Sequence[float], text: s
     )
 
 
-def _boxes(frame: _Frame, limits: Sequence[tuple[str, float, str]]) -> list[_Box]:
+def _boxes(frame: _Frame, limits: Sequence[tuple[str, float, str]]) -> list[Box]:
     """Place the text of each limit beside its line, across no other line or text."""
-    boxes: list[_Box] = []
+    boxes: list[Box] = []
     bottom, right = frame.height - frame.bottom, frame.width - frame.right
     upright = None
     for axis, value, text in limits:
-        wide = _LETTER * len(text)
+        wide = LETTER * len(text)
         if axis == "x":
             upright = frame.at_x(value)
             left = upright - 5 - wide if upright > frame.width * 0.75 else upright + 5
@@ -264,10 +263,21 @@ def _boxes(frame: _Frame, limits: Sequence[tuple[str, float, str]]) -> list[_Box
         y = frame.at_y(value)
         if upright is not None and right - wide - 5 < upright:  # it would cross that line
             right = upright - 5
-        below: _Box = (right - wide, y + 3, wide, 14.0)
-        hidden = below[1] + 14 > bottom or any(_overlap(below, box) for box in boxes)
+        below: Box = (right - wide, y + 3, wide, 14.0)
+        hidden = below[1] + 14 > bottom or any(overlap(below, box) for box in boxes)
         boxes.append((right - wide, y - 17, wide, 14.0) if hidden else below)
     return boxes
+
+
+def _lines(frame: _Frame, limits: Sequence[tuple[str, float, str]]) -> list[Box]:
+    """Return the limits' lines as boxes: no name lies across one that can stand beside it."""
+    bottom, right = frame.height - frame.bottom, frame.width - frame.right
+    return [
+        (frame.at_x(value) - 1.5, frame.top, 3.0, bottom - frame.top)
+        if axis == "x"
+        else (frame.left, frame.at_y(value) - 1.5, right - frame.left, 3.0)
+        for axis, value, _ in limits
+    ]
 
 
 def _whiskers(frame: _Frame, point: _Point) -> str:
@@ -301,42 +311,16 @@ def _shape(role: str, x: float, y: float) -> str:
     return f'<path class="mark {kind}" d="M{x:.1f} {y:.1f}{paths[kind]}"/>'
 
 
-def _names(frame: _Frame, points: Sequence[_Point], boxes: Sequence[_Box]) -> list[str]:
-    """Write each name beside its mark, where it hides the least; `boxes` are taken already."""
-    taken = [(frame.at_x(p.x) - 9, frame.at_y(p.y) - 9, 18.0, 18.0) for p in points]
-    taken += boxes
-    made = []
-    for point in points:
-        text = point.name + (f" · {point.note}" if point.note else "")
-        wide = _LETTER * len(text) * (1.08 if point.note else 1.0)
-        x, y = frame.at_x(point.x), frame.at_y(point.y)
-        gap = 15.0 if point.note else 11.0
-        places = [(x + gap, y - 7), (x - gap - wide, y - 7)]
-        for rise in (22, 36, 50, 64):
-            places += [(x - wide / 2, y - rise), (x - wide / 2, y + rise - 14)]
-            places += [(x + 4, y - rise), (x + 4, y + rise - 14)]
-            places += [(x - wide - 4, y - rise), (x - wide - 4, y + rise - 14)]
-        edge = frame.width - 4 - wide
-        places = [(max(min(left, edge), frame.left + 2), top) for left, top in places]
-        box = min(
-            ((left, top, wide, 14.0) for left, top in places),
-            key=lambda box: sum(_overlap(box, other) for other in taken) + _outside(frame, box),
+def _names(frame: _Frame, points: Sequence[_Point], taken: Sequence[Box]) -> list[str]:
+    """Write each name beside its mark; `taken` are the texts and lines of the limits."""
+    marks = [
+        Mark(
+            frame.at_x(point.x),
+            frame.at_y(point.y),
+            point.name + (f" · {point.note}" if point.note else ""),
+            bool(point.note),
         )
-        taken.append(box)
-        strong = " strong" if point.note else ""
-        made.append(
-            f'<text class="name{strong}" x="{box[0]:.1f}" y="{box[1] + 11:.1f}">'
-            f"{escape(text)}</text>"
-        )
-    return made
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    along = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return across * along if across > 0 and along > 0 else 0.0
-
-
-def _outside(frame: _Frame, box: Sequence[float]) -> float:
-    above, below = frame.top - box[1], box[1] + box[3] - (frame.height - frame.bottom)
-    return 1000.0 * (max(above, 0.0) + max(below, 0.0))
+        for point in points
+    ]
+    left, high = frame.left + 2, frame.height - frame.bottom - frame.top
+    return labels(marks, taken, (left, frame.top, frame.width - 4 - left, high))

@@ -42,9 +42,16 @@ def table(report: Mapping[str, Any], width: int = 100, color: bool = False) -> s
     said = words.worth(report)
     lines += [f" {said}"] if said else []
     lines += [f" {told}" for told in words.on_processors(report)]
-    if report["chosen"] is None:
-        lines.append(" " + plain(report["reason"]))
+    if report["chosen"] is None and row:
+        lines += [f" on validation: {rest}" for rest in filter(None, [_beyond(report, row)])]
     return "\n".join(lines)
+
+
+def _beyond(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return what validation shows against the best miss beyond the limits that test shows."""
+    told = {check["limit"] for check in row["checks"] if check["state"] == "misses"}
+    parts = words.why(report).split("; ")
+    return "; ".join(part for part in parts if part.partition(" ")[0] not in told)
 
 
 def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
@@ -73,13 +80,16 @@ def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
         if texts and texts[0] not in ("–", "-"):
             texts[0] += unit
         cells.append([head, *texts])
+    if not rows:
+        return []
     wide = max(map(_columns, ["", *names]))
-    keep = list(range(len(columns)))
+    keep, lost = list(range(len(columns))), []
     marks = ["", *(_mark(report, row) for row in rows)]
     for least in (len(columns) - 2, len(columns) - 4, len(columns) - 1):
         if 1 + wide + sum(_width(cells[i]) + 3 for i in keep) <= width:
             break
         keep.remove(least)
+        lost.append(columns[least][0])
     lines = []
     for index, name in enumerate(["", *names]):
         line = " " + name + " " * (wide - _columns(name))
@@ -89,6 +99,9 @@ def _rows(report: Mapping[str, Any], width: int, color: bool) -> list[str]:
         chosen = index and rows[index - 1]["state"] == "chosen"
         line = line.rstrip() if not marks[index] else f"{line}   {marks[index]}"
         lines.append(_paint(line, _BOLD if chosen else "", color))
+    if lost:
+        said = f" left out, for {width} columns are too few: {', '.join(lost)}"
+        lines.append(_paint(said, _DIM, color))
     return lines
 
 

@@ -60,6 +60,25 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".replace("-0.0", "0.0")
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number of things: "1 round", "2 rounds"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def compared(score: float, other: float, change: float) -> tuple[str, str, str]:
+    """Write two scores and how far they lie apart, `change`, so that each tells the others.
+
+    In tenths where their difference is the change in tenths too; else, where rounding alone parts
+    them, in hundredths, and the change as the difference of what is written.
+    """
+    texts = (points(score), points(other), points(abs(change)))
+    agree = math.isclose(abs(float(texts[0]) - float(texts[1])), float(texts[2]), abs_tol=1e-6)
+    if agree or abs(abs(score - other) - abs(change)) > 0.01:
+        return texts
+    fine = (f"{score:.2f}", f"{other:.2f}")
+    return (*fine, f"{abs(float(fine[0]) - float(fine[1])):.2f}")
+
+
 def against(value: float | None, allowed: float, unit: str) -> str:
     """Write a figure of that unit so that its digits show on which side of a limit it lies."""
     if value is None:
@@ -136,7 +155,7 @@ def headline(report: Mapping[str, Any]) -> str:
     target, row = plain(report["target"].get("name") or "the target", 40), shown(report)
     if report["chosen"] is None:
         if row is None:
-            return f"Nothing fits {target}: no candidate was measured"
+            return f"Nothing fits {target}: {plain(report['reason'])}"
         name = plain(row["name"], 80)
         return f"Nothing fits {target}; the best miss is {name}"
     name = plain(report["chosen"], 80)
@@ -147,11 +166,20 @@ def headline(report: Mapping[str, Any]) -> str:
     return f"{name} fits {target}" + (", closely" if report["verdict"] == "fits_closely" else "")
 
 
+def why(report: Mapping[str, Any]) -> str:
+    """Give the reason of the verdict as far as the headline does not say it; else ""."""
+    reason, missed = report["reason"] or "", report.get("best_miss")
+    if report["chosen"] is None:
+        told = f"nothing fits; the best miss is {missed}" if missed else reason
+        reason = reason.removeprefix(told).removeprefix(": ")
+    return plain(reason, 600)
+
+
 def summary(report: Mapping[str, Any]) -> list[str]:
     """Say in a few sentences what the verdict rests on."""
     row, base = shown(report), baseline(report)
     if row is None:
-        return [plain(report["reason"])]
+        return ["Why each was left out stands beside it."] if report["rows"] else []
     said = []
     if row["role"] == "baseline":
         return [f"It is the {source(report)} as it came.", *_missed(row)]
@@ -183,16 +211,17 @@ def _scored(row: Mapping[str, Any], base: Mapping[str, Any] | None, whose: str) 
     before = base["score"]["test"] if base else None
     if not (drop and test and before):
         return []
-    change = "loses" if drop["value"] >= 0 else "gains"
     told = any(c["limit"] == "max_drop_points" and c["state"] == "close" for c in row["checks"])
     far = ""
     if drop.get("high") is not None and not told:
         far = f"; by these {test['rows']:,} test rows the drop could be {points(drop['high'])}"
-    return [
-        f"It scores {points(test['value'])} where the {whose} scores {points(before['value'])}: "
-        f"it {change} {points(abs(drop['value']))} points{far}.",
-        *_scored_own(row),
-    ]
+    score, other, change = compared(test["value"], before["value"], drop["value"])
+    if float(change):
+        verb = "loses" if drop["value"] >= 0 else "gains"
+        said = f"It scores {score} where the {whose} scores {other}: it {verb} {change} points"
+    else:
+        said = f"It scores {score}, the same as the {whose}"
+    return [f"{said}{far}.", *_scored_own(row)]
 
 
 def own(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -211,11 +240,13 @@ def _scored_own(row: Mapping[str, Any]) -> list[str]:
     drop = shown and shown["drop_points"]["test"]
     if not (shown and drop):
         return []
-    change = "loses" if drop["value"] >= 0 else "gains"
+    change = points(abs(drop["value"]))
+    verb = "loses" if drop["value"] >= 0 else "gains"
+    told = f"{verb} {change} points" if float(change) else "loses nothing"
     far = f", at worst {points(drop['high'])}" if drop.get("high") is not None else ""
     return [
         f"On the {shown['test']['rows']:,} own test rows it scores "
-        f"{points(shown['test']['value'])} and {change} {points(abs(drop['value']))} points{far}."
+        f"{points(shown['test']['value'])} and {told}{far}."
     ]
 
 
@@ -275,10 +306,14 @@ def worth(report: Mapping[str, Any]) -> str:
     if not found:
         return ""
     gained, low, high = (found["test"][name] for name in ("value", "low", "high"))
-    control = row_named(report, found["control"])
-    score = control["score"]["test"] if control else None
-    alone = "the same student trained on the labels alone"
-    alone += f" scores {points(score['value'])}" if score else ""
+    rows = (row_named(report, found[name]) for name in ("row", "control"))
+    mine, theirs = (row and row["score"]["test"] for row in rows)
+    alone, change = "the same student trained on the labels alone", points(abs(gained))
+    if mine and theirs:
+        score, other, change = compared(mine["value"], theirs["value"], gained)
+        alone += f" scores {other}" + (f", not {score}" if change != points(abs(gained)) else "")
+    elif theirs:
+        alone += f" scores {points(theirs['value'])}"
     which = (
         ""
         if found["row"] == (report["chosen"] or report.get("best_miss"))
@@ -286,9 +321,9 @@ def worth(report: Mapping[str, Any]) -> str:
     )
     span = f"between {points(low)} and {points(high)}"
     if low > 0:
-        return f"The teacher was worth {points(gained)} points{which}, {span}: {alone}."
+        return f"The teacher was worth {change} points{which}, {span}: {alone}."
     less = "more" if gained <= 0 else "less"
-    by = f"{alone}, {points(abs(gained))} points {less}"
+    by = f"{alone}, " + (f"{change} points {less}" if float(change) else "the same")
     if high < 0:
         return f"Distillation did not help{which}: {by}; its gain lies {span}."
     return (
@@ -328,6 +363,17 @@ def splits(report: Mapping[str, Any]) -> str:
     made = [f"{count:,} {kind}" for kind, count in (report["data"].get("made") or {}).items()]
     told = f"; made for the teacher to label: {', '.join(made)}" if made else ""
     return plain(", ".join(parts) + told) or "–"
+
+
+def versions(report: Mapping[str, Any]) -> str:
+    """Name what it was made with, each once."""
+    made = {"edgedistill": report["edgedistill"], **report["environment"]["versions"]}
+    return plain(", ".join(f"{name} {version}" for name, version in made.items()), 600)
+
+
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of the data and of the build, each once."""
+    return list(dict.fromkeys(map(str, [*report["data"]["warnings"], *report["warnings"]])))
 
 
 def teachers(report: Mapping[str, Any]) -> str:

@@ -148,6 +148,13 @@ def test_a_limit_that_nothing_meets_is_exit_1_with_a_report_and_no_bundle(built)
     assert not place.exists()
     record = json.loads((place.parent / "missed.report.json").read_text())
     assert record["verdict"] == "misses" and record["best_miss"]
+    told = done.stdout.splitlines()
+    assert told[-1] == f"no bundle  --best-effort bundles {record['best_miss']}, the best miss"
+    left = sorted(path.name for path in place.parent.glob("missed*"))
+    assert left == ["missed.report.html", "missed.report.json", "missed.report.md"]
+    assert "Nothing fits" in (place.parent / "missed.report.md").read_text()
+    seen = small.run(small.command({}, "inspect", f"{place}.report.json"))
+    assert seen.returncode == 0 and "Nothing fits" in seen.stdout, seen.stderr
 
 
 def test_a_live_model_builds_as_its_folder_does(built, tmp_path):

@@ -68,3 +68,30 @@ def test_only_the_tuned_row_ships_with_it():
 def test_why_tells_figures_of_a_small_model_apart():
     told = tuning._why(figures(0.0292, 2.34), figures(0.0281, 2.1))
     assert told == "p90 0.028 ms instead of 0.029, 2.1 MB instead of 2.3"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ((0.028, 2.34), (0.03, 2.1), "2.1 MB instead of 2.3, though p90 0.030 ms instead of 0.028"),
+        ((0.0150, 2.50), (0.0151, 2.1), "2.1 MB instead of 2.5"),
+        ((0.0292, 2.54), (0.0270, 2.51), "p90 0.027 ms instead of 0.029"),
+        ((10.4, None), (9.9, None), "p90 9.9 ms instead of 10"),
+        ((10.44, None), (10.0, None), "p90 10.0 ms instead of 10.4"),
+    ],
+)  # fmt: skip
+def test_why_names_what_is_better_first_and_nothing_that_stays_the_same(before, after, told):
+    assert tuning._why(figures(*before), figures(*after)) == told
+
+
+def test_why_of_what_fresh_figures_do_not_show():
+    assert tuning._why(figures(None, None), figures(1.0, 20)) == "the default failed"
+    told = tuning._why(figures(1.0, 20), figures(1.1, 20))
+    assert told == "as an earlier run found, though p90 1.1 ms instead of 1.0"
+
+
+def test_why_names_the_load_that_a_limit_asked_for():
+    before = dataclasses.replace(figures(1.0, 28), load_ms=100.0)
+    after = dataclasses.replace(figures(1.3, 28), load_ms=20.0)
+    told = tuning._why(before, after)
+    assert told == "loaded in 20 ms instead of 100, though p90 1.3 ms instead of 1.0"

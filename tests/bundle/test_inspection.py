@@ -86,5 +86,40 @@ def test_neither_a_bundle_nor_a_graph(tmp_path: Path):
     with pytest.raises(UsageError, match="does not exist"):
         inspection.inspect(tmp_path / "none\x1b[31m")
     (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(UsageError, match="neither"):
+    with pytest.raises(UsageError, match=r"none of: a bundle's folder, an \.onnx or"):
         inspection.inspect(tmp_path / "x.txt")
+
+
+def test_the_report_of_a_build_without_a_bundle_is_described_and_drawn(copied: Path, tmp_path):
+    place = tmp_path / "phone.report.json"
+    place.write_text((copied / "report.json").read_text())
+    found = inspection.inspect(place)
+    assert found.pages == tmp_path / "phone.report.inspect" and not found.warnings
+    for name in ("report.md", "report.html"):
+        wanted = (copied / name).read_text()
+        assert (found.pages / name).read_text() == wanted
+    lines = list(found.lines())
+    assert any("verdict" in line for line in lines) and json.dumps(found.record)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"format": 1}'])
+def test_a_file_that_is_no_report_is_one_clear_line_too(tmp_path: Path, text: str):
+    (tmp_path / "x.report.json").write_text(text)
+    with pytest.raises(BundleError, match=r"x\.report\.json") as caught:
+        inspection.inspect(tmp_path / "x.report.json")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.report.json"]
+
+
+def test_the_report_inside_a_bundle_is_its_bundle(copied: Path):
+    found = inspection.inspect(copied / "report.json")
+    assert found.record["bundle"] == "bundle" and found.pages == copied.with_name("bundle.inspect")
+
+
+def test_a_long_name_is_set_off_from_what_is_said_of_it():
+    said = {"operators": {"com.microsoft.MatMulIntegerToFloat12": 12, "Add": 3}}
+    lines = list(inspection.Inspected(said).lines())
+    assert lines[1:] == [
+        "  com.microsoft.MatMulIntegerToFloat12 12",
+        "  Add                         3",
+    ]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill import bundle
-from edgedistill.bundle import Contents
+from edgedistill.bundle import Contents, readme
 
 TEXTS = ["the rain is cold", "pay the bank what", "music", "", "rain, sun; bank " * 20]
 
@@ -94,6 +94,55 @@ def test_no_place_in_a_snippet_stays_unfilled(
             assert f"### {heading}" in text
         for listed in opened.manifest["files"]:
             assert f"`{listed}`" in text
+
+
+def test_swift_makes_its_tokenizer_of_what_the_bundle_holds(text_contents: Contents, write):
+    code = snippet(write(text_contents).folder, "swift")
+    assert 'Config = ["tokenizer_class": "BertTokenizer", "do_lower_case": false]' in code
+    assert 'file("tokenizer.json")' in code and 'file("labels.json")' in code
+    assert "modelFolder" not in code and "AutoTokenizer.from(" in code
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_swift_cuts_to_the_length_and_writes_the_special_tokens(text_contents, side, write):
+    encoder = {**text_contents.encoder, "cut_side": side}
+    code = snippet(write(replace(text_contents, encoder=encoder)).folder, "swift")
+    taken = "prefix" if side == "right" else "suffix"
+    assert f"addSpecialTokens: false).{taken}(most))" in code
+    assert f"let most = {encoder['max_length']} - 2  //" in code
+    assert "Array([[2], one, [3]].joined()), Array([[0], one.map { _ in 0 }, [0]].joined())" in code
+
+
+def test_swift_joins_pairs_as_the_tokenizer_does(text_contents: Contents, write):
+    opened = write(replace(text_contents, encoder={**text_contents.encoder, "pair": True}))
+    code = snippet(opened.folder, "swift")
+    assert "Array([[2], one, [3], two, [3]].joined())" in code
+    assert "[[0], one.map { _ in 0 }, [0], two.map { _ in 1 }, [1]]" in code
+    assert "predict(_ text: String, _ other: String)" in code and "encode(text, other)" in code
+
+
+def test_swift_names_what_each_kind_of_tokenizer_needs():
+    kinds = {
+        "BPE": '["tokenizer_class": "PreTrainedTokenizer", "unk_token": "<unk>"]',
+        "Unigram": '["tokenizer_class": "T5Tokenizer", "unk_token": "<unk>"]',
+        "WordPiece": '["tokenizer_class": "BertTokenizer", "do_lower_case": false]',
+    }
+    for kind, wanted in kinds.items():
+        assert readme._swift_kind({"type": kind, "unk_token": "<unk>"}) == wanted
+    assert readme._swift_kind({"type": "BPE"}) == '["tokenizer_class": "PreTrainedTokenizer"]'
+
+
+def test_what_golden_holds_is_told_beside_what_the_model_takes(
+    text_contents: Contents, image_contents: Contents, tmp_path: Path
+):
+    said = {}
+    for name, contents in (("text", text_contents), ("image", image_contents)):
+        opened = bundle.write(tmp_path / name, contents, prove=lambda opened: None)
+        text = (opened.folder / "README.md").read_text("utf-8").split("## Prove a port")[1]
+        said[name] = " ".join(text.split())
+    assert "takes, which is `input_ids` as int64, `attention_mask` as int64" in said["text"]
+    assert "the mask is 1 for each token" in said["text"]
+    assert "the pixels as uint8 (height, width, channels)" in said["image"]
 
 
 @pytest.fixture(scope="session")

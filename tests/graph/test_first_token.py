@@ -121,6 +121,8 @@ def test_a_target_that_names_the_number_of_rows_is_let_go():
     right = [session.start(whole.SerializeToString()).run(None, feed)[0] for feed in feeds]
     made = first_token.narrow(whole, simplify.observed(whole, feeds))
     assert {shape[1] for shape in simplify.observed(made, feeds)["mixed"]} == {1}
+    read = {name for node in made.graph.node for name in node.input}
+    assert {each.name for each in made.graph.initializer} <= read, "the targets of before"
     for feed, values in zip(feeds, right, strict=True):
         found = session.start(made.SerializeToString()).run(None, feed)[0]
         np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-6)

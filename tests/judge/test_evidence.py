@@ -180,4 +180,6 @@ def test_what_rows_can_show_is_as_the_field_has_it():
     assert "4,500 test rows can show a drop of 0.6 to 0.8 points" in can_show(4500)
     assert "\n" not in can_show(700) and "1.5 to 2.1" in can_show(700)
     assert "where 9.0 %" in can_show(100, 9.0)
+    none = "a drop of 7.0 points (80 % power, were one answer to differ; none does)"
+    assert none in can_show(40, 0.0) and detectable(40, 2.5) == pytest.approx(7.0, abs=0.05)
     assert can_show(0).startswith("no test rows")

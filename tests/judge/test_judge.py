@@ -383,6 +383,39 @@ def pruned(drop: float, p90: float, before: judge.Contender) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
+    ("p90", "speedup", "limits", "says"),
+    [
+        (
+            4.04,
+            None,
+            LIMITS,
+            "; no faster than teacher fp32 (4.04 against 4 ms), within the noise of",
+        ),
+        (
+            3.99,
+            0.99,
+            LIMITS,
+            "; no faster than teacher fp32 (0.99 times its speed, round by round), w",
+        ),
+        (4.6, None, LIMITS | {"size_mb": 9.0}, " (4.6 against 4 ms), which does not fit"),
+        (3.9, 1.02, LIMITS, None),
+    ],
+)
+def test_a_row_that_is_kept_though_it_is_no_faster_than_its_parent_says_so(
+    p90, speedup, limits, says
+):
+    found = figures(p90, 5.0)
+    if speedup:
+        found = replace(found, speedup=Interval(speedup, 0.9, 1.1))
+    teacher = row("teacher fp32", 0.0, 4.0, role="baseline")
+    int8 = row("teacher int8", 0.1, p90, role="teacher_int8", parent=teacher.name, figures=found)
+    choice = judge.choose([teacher, int8, row("s int8", 0.5, 1.0, 3.0)], limits)
+    state, reason = choice.states["teacher int8"]
+    assert state == "kept" and reason.startswith("fits too: p90 ")
+    assert says in reason if says else "no faster" not in reason
+
+
+@pytest.mark.parametrize(
     ("drop", "p90", "state", "says"),
     [
         (0.3, 9.0, "chosen", "lowest p90"),

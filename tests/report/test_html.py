@@ -214,6 +214,27 @@ def test_equal_scores_and_latencies_still_make_a_plot(invented):
     ElementTree.fromstring(plot(invented))
 
 
+def test_warnings_and_versions_are_told_once(invented):
+    invented["warnings"] = [*invented["data"]["warnings"], "another"]
+    invented["environment"]["versions"]["edgedistill"] = "0.1.0"
+    for text in (html(invented), markdown(invented)):
+        assert text.count("3 test rows are also in train") == 1 and text.count("another") == 1
+        assert text.count("edgedistill 0.1.0") == 1
+
+
+def test_no_line_breaks_inside_a_flag(invented):
+    invented["rows"][1]["reason"] = "it is eligible already; --student names more"
+    assert '; <span class="kept">--student</span> names more' in html(invented)
+    invented["rows"][1]["reason"] = "a--b -- --<i>"
+    assert 'class="kept">--&lt;' not in html(invented) and "a--b -- --&lt;i&gt;" in html(invented)
+
+
+def test_a_step_is_told_as_long_as_in_markdown(invented):
+    about = "which layers start student 2x384: " + "0, 1 (first) 90.0, " * 11 + "after 120 steps"
+    invented["steps"][2]["about"] = about
+    assert about in html(invented)
+
+
 def test_the_pages_tell_yardsticks_and_calibration(invented):
     rates = {"fp32_gflops": 221.4, "int8_gops": 793.0, "node_us": 0.29}
     invented["environment"]["yardstick"] = rates

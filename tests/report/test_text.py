@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgedistill.report import markdown, table
+from edgedistill.report import html, markdown, table
 
 
 def test_the_table_is_of_the_form_that_users_were_promised(invented):
@@ -28,7 +28,10 @@ def test_a_narrow_terminal_loses_columns_not_lines(invented):
     assert "memory" in wide.splitlines()[0]
     assert "memory" not in narrow.splitlines()[0]
     assert "test" in narrow.splitlines()[0] and "drop" in narrow.splitlines()[0]
-    assert len(narrow.splitlines()) == len(wide.splitlines())
+    (said,) = [line for line in narrow.splitlines() if "left out" in line]
+    assert said == " left out, for 60 columns are too few: memory, p90 here, size"
+    assert len(narrow.splitlines()) == len(wide.splitlines()) + 1
+    assert "left out" not in wide
 
 
 def test_color_adds_nothing_but_color(invented):
@@ -43,6 +46,23 @@ def test_nothing_fits_reads_as_clearly(nothing_fits):
     assert "Nothing fits phone; the best miss is student 2x384 int8" in text
     assert "<- the best miss" in text and "<- chosen" not in text
     assert "6.1 MB, allowed at most 5 MB: misses" in text
+    assert text.count("the best miss is") == 1
+    assert " on validation: drop 0.70 points, allowed 0.3" in text.splitlines()[-1]
+    assert "size_mb" not in text  # a check above says it
+
+
+def test_where_nothing_was_measured_that_is_said_once(nothing_fits):
+    nothing_fits |= {"best_miss": None, "reason": "no candidate was measured"}
+    nothing_fits["teacher_worth"] = None
+    for face in (table, markdown, html):
+        text = face(nothing_fits)
+        (told,) = set(re.findall("no candidate was measured", text, re.I))
+        assert text.lower().count(told) == (2 if face is html else 1)  # its title, and its heading
+    stopped = [{**row, "state": "dropped", "latency_ms": None} for row in nothing_fits["rows"]]
+    assert table(nothing_fits | {"rows": stopped}).startswith(" teacher fp32: dropped")
+    bare = nothing_fits | {"rows": []}
+    assert table(bare).strip() == "Nothing fits phone: no candidate was measured"
+    assert "| row |" not in markdown(bare) and "Side by side" not in html(bare)
 
 
 def test_strict_says_that_it_did_not_accept_a_close_limit(make_report):

@@ -92,6 +92,54 @@ def test_a_gain_is_called_one(invented):
     assert any("it gains 0.4 points" in line for line in words.summary(invented))
 
 
+def _of(report, score, drop):
+    """Give the shown row and the teacher other test scores."""
+    row, base = words.shown(report), words.baseline(report)
+    row["score"]["test"] |= {"value": score}
+    base["score"]["test"] |= {"value": score + drop}
+    row["drop_points"]["test"] |= {"value": drop}
+    return next(line for line in words.summary(report) if line.startswith("It scores"))
+
+
+@pytest.mark.parametrize(
+    ("score", "drop", "says"),
+    [
+        (95.3, 0.7, "It scores 95.3 where the teacher scores 96.0: it loses 0.7 points."),
+        (95.7778, 0.1556, "scores 95.78 where the teacher scores 95.93: it loses 0.15 points"),
+        (95.04, -0.08, "scores 95.04 where the teacher scores 94.96: it gains 0.08 points"),
+        (100.0, 0.0, "It scores 100.0, the same as the teacher."),
+    ],
+)
+def test_the_figures_of_one_sentence_agree(invented, score, drop, says):
+    assert says in _of(invented, score, drop)
+
+
+def test_a_drop_that_is_no_difference_of_scores_stays_what_it_is():
+    assert words.compared(95.3, 96.0, 0.3) == ("95.3", "96.0", "0.3")
+
+
+def test_what_the_teacher_was_worth_agrees_with_both_scores(invented):
+    worth = invented["teacher_worth"]
+    worth["test"]["value"] = 0.9333
+    words.row_named(invented, worth["row"])["score"]["test"]["value"] = 95.7778
+    words.row_named(invented, worth["control"])["score"]["test"]["value"] = 94.8444
+    said = words.worth(invented)
+    assert "was worth 0.94 points" in said and said.endswith("scores 94.84, not 95.78.")
+
+
+def test_the_reason_is_what_the_headline_leaves_out(invented, nothing_fits):
+    assert words.why(invented) == invented["reason"]
+    assert words.why(nothing_fits).startswith("drop 0.70 points, allowed 0.3")
+    assert "best miss" not in words.why(nothing_fits)
+
+
+def test_one_of_a_thing_is_no_plural(invented):
+    assert words.counted(1, "round") == "1 round" and words.counted(1200, "run") == "1,200 runs"
+    row = {**words.shown(invented)}
+    row["latency_ms"] = {**row["latency_ms"], "rounds": 1}
+    assert "1,000 runs in 1 round)" in dict(details.more_figures(row))["latency here, ms"]
+
+
 def test_a_split_of_ours_is_named(invented):
     invented["data"]["splits"]["test"]["origin"] = "cut"
     assert "4,500 test (ours)" in words.splits(invented)

@@ -38,6 +38,14 @@ def test_each_family_exports_and_agrees_with_torch(model_type, exported):
     ] or (sorted(file.name for file in folder.iterdir()) == [kept, "labels.json", "model.onnx"])
 
 
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_no_initializer_is_left_that_nothing_reads(model_type, exported):
+    """onnxruntime warns of each at every load."""
+    graph = onnx.load(exported(model_type)[0] / "model.onnx").graph
+    read = {name for node in graph.node for name in node.input}
+    assert [each.name for each in graph.initializer if each.name not in read] == []
+
+
 @pytest.mark.parametrize("model_type", ENCODERS)
 def test_normalisation_is_fused(model_type, exported):
     fusions = exported(model_type)[1]["fusions"]
