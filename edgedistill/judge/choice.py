@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.judge.evidence import Evaluation
@@ -93,7 +93,8 @@ def choose(
     pool = pool or fits
     best, reason = _best(list(pool.values()), objective)
     parent = by_name.get(best.parent or "")
-    if objective == "latency" and parent and parent.name in fits and _faster(parent, best):
+    by_p90 = objective == "latency" and (len(pool) == 1 or not _alike(pool.values()))
+    if by_p90 and parent and parent.name in fits and not _slower(parent.figures, best.figures):
         there = f"{_p90(best.figures):.3g} against {_p90(parent.figures):.3g} ms"
         reason = f"smaller than {parent.name}, and as fast within the noise of the run ({there})"
     for name in standings.keys() - fits.keys():
@@ -261,10 +262,6 @@ def _root(row: Contender) -> str:
     return row.parent or row.name
 
 
-def _faster(one: Contender, other: Contender) -> bool:
-    return _p90(one.figures) < _p90(other.figures)
-
-
 def _slower(mine: Figures, theirs: Figures) -> bool:
     """Say whether one is slower beyond the run's noise: by over 5 %, both intervals apart.
 
@@ -300,10 +297,15 @@ def _drop(row: Contender) -> float:
     return row.validation.drop.value if row.validation and row.validation.drop else 0.0
 
 
+def _alike(pool: Iterable[_Standing]) -> bool:
+    """Say whether the validation rows are too few to tell by how much candidates differ."""
+    return any(stands.capped for stands in pool)
+
+
 def _best(pool: Sequence[_Standing], objective: str) -> tuple[Contender, str]:
     rows = [stands.row for stands in pool]
     only = "" if len(rows) == 1 else f" of {len(rows)} that fit"
-    if any(stands.capped for stands in pool) and len(rows) > 1:
+    if _alike(pool) and len(rows) > 1:
         why = "the validation rows can't tell the candidates apart: the highest score there"
         return min(rows, key=_by_score), why + only
     if objective == "score":

@@ -1,4 +1,4 @@
-"""What a build leaves: a bundle, and what it replaced; or its report, and that one's pages alone."""
+"""What a build leaves: a bundle, and what it replaced; or its report and the pages of that."""
 
 from __future__ import annotations
 

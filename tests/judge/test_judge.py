@@ -264,8 +264,19 @@ def test_what_is_smaller_and_no_faster_is_not_called_the_fastest():
         "s fp16",
         "smaller than s fp32, and as fast within the noise of the run (4.1 against 4 ms)",
     )
-    faster = replace(half, figures=figures(3.9, 10.0))
+    a_little = replace(half, figures=figures(3.9, 10.0))
+    assert (
+        "within the noise of the run (3.9 against 4"
+        in judge.choose([parent, a_little], LIMITS).reason
+    )
+    faster = replace(half, figures=figures(3.0, 10.0))
     assert judge.choose([parent, faster], LIMITS).reason.startswith("the lowest p90")
+    unsure = [replace(each, validation=seen(0.1, error=2.0)) for each in (parent, half)]
+    other = replace(unsure[1], name="t fp16", parent=None, validation=seen(0.2, error=2.0))
+    choice = judge.choose([*unsure, other], LIMITS)
+    assert choice.reason == (
+        "the validation rows can't tell the candidates apart: the highest score there of 2 that fit"
+    )
 
 
 @pytest.mark.parametrize(("ratio", "chosen"), [(0.9, "s int8"), (0.6, "s fp32")])
