@@ -40,6 +40,7 @@ class Answered:
     confidence: Mapping[str, Any] | None
     golden: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    of: str | None = None  # what was scored: "test rows of NAME", "rows of FILE"
 
     def lines(self) -> Iterator[str]:
         """Tell it to people."""
@@ -47,7 +48,7 @@ class Answered:
             spread = f"{self.score['low']:.1f} to {self.score['high']:.1f}"
             yield (
                 f"{printable(self.score['metric'])}  {self.score['value']:.1f} ({spread}) "
-                f"on {self.score['rows']:,} test rows of {printable(self.rows)}"
+                f"on {self.score['rows']:,} {printable(self.of)}"
             )
         if self.drop_points is not None:
             drop = self.drop_points
@@ -81,7 +82,7 @@ def check(
 
 
 def eval_(folder: str | Path, data: Any = None, *, progress: Progress = silent) -> Answered:
-    """Score a bundle on the test rows of `data`; its golden vectors are run in any case."""
+    """Score a bundle on `data` (see `given`); its golden vectors are run in any case."""
     found = scoring.eval_(folder, data=_spec(data), progress=progress)
     one = found.evaluation
     score = scores = None
@@ -101,6 +102,7 @@ def eval_(folder: str | Path, data: Any = None, *, progress: Progress = silent) 
         confidence=plain(one.confidence) if one else None,
         golden=plain(found.golden),
         warnings=found.warnings,
+        of=found.of,
     )
 
 
@@ -161,7 +163,8 @@ def _score(result: CheckResult) -> str:
         return "score unknown"
     score = result.score
     spread = "" if score["low"] is None else f" ({score['low']:.1f} to {score['high']:.1f})"
-    return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}"
+    on = f" on {score['rows']:,} {printable(score['of'])}" if "of" in score else ""
+    return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}{on}"
 
 
 def _figure(value: float | None) -> str:

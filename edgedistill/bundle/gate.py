@@ -168,7 +168,7 @@ def _fresh(bundle: Bundle, rows: Given, progress: Progress) -> Scored:
     return Scored(
         figures={**{name: found[name] for name in SCORED}, OWN[0]: recorded.own_drop(bundle)},
         reasons=reasons,
-        score={**score, "source": "fresh"},
+        score={**score, "source": "fresh", "of": rows.of},
         rows=evaluation.score.rows,
         vanished=evaluation.vanished,
     )
@@ -237,7 +237,7 @@ def _golden_check(golden: Agreement) -> Check:
 
 
 def _warnings(bundle: Bundle, rows: Given | None) -> list[str]:
-    said = [bundle.inexact()]
+    said = [bundle.inexact(), rows.remark if rows else None]
     if rows is None:
         said.append("no rows were given: timed on the golden vectors, scored when it was built")
     return [text for text in said if text is not None]

@@ -78,6 +78,22 @@ def data(bundle: Bundle) -> dict[str, str]:
     return {name: value for name, value in told.items() if isinstance(value, str) and value}
 
 
+def name(bundle: Bundle) -> str | None:
+    """Return the name of the rows that the bundle was built from."""
+    found = _under(_report(bundle), "data").get("name")
+    return found if isinstance(found, str) else None
+
+
+def digests(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the digest of each split of the rows that the bundle was built from, by its name."""
+    return _under(_report(bundle), "data", "hash")
+
+
+def cut(bundle: Bundle) -> bool:
+    """Say whether the build cut its test rows out of others."""
+    return _under(_report(bundle), "data", "splits", "test").get("origin") == "cut"
+
+
 def device(bundle: Bundle) -> Device | None:
     """Return the rates of the device for which the bundle was built, None where it tells none."""
     told = _under(_report(bundle), "target", "device")
