@@ -21,7 +21,16 @@ from edgedistill.records import Check, Progress
 __all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "known", "plain", "told"]
 
 WORDS = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
-VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a limit"}
+VERDICTS = {
+    "fits": "fits",
+    "fits_closely": "fits closely",
+    "misses": "misses a limit",
+    "unchecked": "leaves a named limit unchecked",
+}
+BESIDE = {
+    "regression_points": "regression {:.1f} points",
+    "slowdown": "slowdown {:.2f} times (latency over the yardstick)",
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,18 @@ def _score(result: CheckResult) -> str:
     return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}{on}"
 
 
+def _beside(result: CheckResult) -> Iterator[str]:
+    """Tell what an earlier report is held beside, in one line where there is one."""
+    told = [
+        f"{one.figure.partition('_')[0]} unknown ({printable(one.reason)})"
+        if one.value is None
+        else BESIDE[one.figure].format(one.value)
+        for one in result.against
+    ]
+    if told:
+        yield f"beside the earlier report: {'; '.join(told)}"
+
+
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
@@ -180,6 +201,7 @@ def _spread(one: Check) -> str:
 def _text(result: CheckResult) -> Iterator[str]:
     yield _headline(result)
     yield f"  {_score(result)}"
+    yield from (f"  {line}" for line in _beside(result))
     for one in result.checks:
         reason = f"  {printable(one.reason)}" if one.reason else ""
         yield (
@@ -190,6 +212,7 @@ def _text(result: CheckResult) -> Iterator[str]:
 
 def _markdown(result: CheckResult) -> Iterator[str]:
     yield f"**{_cell(_headline(result))}**: {_cell(_score(result))}"
+    yield from (f"\n{_cell(line)}" for line in _beside(result))
     yield ""
     yield "| limit | allowed | value | interval | state | reason |"
     yield "|---|---|---|---|---|---|"
@@ -211,13 +234,14 @@ def _github(result: CheckResult) -> Iterator[str]:
     levels = {"misses": "error", "close": "warning", "unchecked": "warning"}
     for one in result.checks:
         level = levels.get(one.state)
-        if level == "warning" and result.strict:
+        if level == "warning" and (result.strict or one in result.unproven):
             level = "error"
         if level is not None:
             text = f"{one.limit} {_figure(one.value)} of {_figure(one.allowed)}: {WORDS[one.state]}"
             yield f"::{level} title=edgedistill check::{_escaped(text, one.reason)}"
     level = "error" if result.exit_code else "notice"
-    yield f"::{level} title=edgedistill check::{_escaped(_headline(result), _score(result))}"
+    more = "; ".join([_score(result), *_beside(result)])
+    yield f"::{level} title=edgedistill check::{_escaped(_headline(result), more)}"
 
 
 def _escaped(text: str, more: str | None) -> str:

@@ -43,6 +43,10 @@ def check(bundle: Path, limits: tuple[str, ...], shape: str, **flags: Any) -> No
         )
     _lines(commands.told(result, shape))
     _warned(result.warnings)
+    if result.verdict == "unchecked":
+        for one in result.unproven:
+            said = f"{one.limit} can't be checked: {one.reason}"
+            click.echo(f"edgedistill: {plainly(said)}", err=True)
     sys.exit(result.exit_code)
 
 

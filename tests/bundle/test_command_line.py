@@ -83,6 +83,22 @@ def test_check_fails_with_a_document_where_json_is_asked(command, how, wrong):
     assert len(err.splitlines()) == 1
 
 
+def test_check_says_what_a_named_limit_lacks(command, made: Path, monkeypatch):
+    from edgedistill.measure import session
+    from edgedistill.records import Figures, Measured, Yardstick
+
+    figures = {"bundle": Figures(size_mb=1.0)}
+    made_up = Measured(figures, Yardstick(1.0, 1.0, 1.0), {}, 0.0)
+    monkeypatch.setattr(session, "measure", lambda subjects, target, **named: made_up)
+    code, out, err = command("check", made, "--limit", "memory_mb=5")
+    assert code == 2 and "memory_mb" in out and "unchecked" in out
+    assert err.splitlines()[-1] == "edgedistill: memory_mb can't be checked: not measured"
+    code, out, err = command("check", made, "--limit", "memory_mb=5", "--format", "json")
+    assert code == 2 and json.loads(out)["exit_code"] == 2 and "memory_mb can't be" in err
+    code, out, err = command("check", made, "--limit", "max_slowdown=2", "--format", "json")
+    assert code == 2 and json.loads(out)["error"]["exit_code"] == 2 and "--baseline" in err
+
+
 @pytest.mark.parametrize("verb", ["predict", "eval", "check", "bench"])
 def test_another_processor_is_warned_of_once_on_stderr(command, elsewhere, monkeypatch, verb: str):
     from edgedistill.measure import session
