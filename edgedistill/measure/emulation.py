@@ -249,8 +249,9 @@ def _known(qemu: str) -> tuple[str, ...]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """Return the nearest name and the list, without the versions of one model."""
+    """Return the nearest name; the list, without the versions of one model, where none is near."""
     lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
-    listed = ", ".join(each for each in lower.values() if not VERSION.search(each))
-    return (f"did you mean '{lower[close[0]]}'? " if close else "") + f"known: {listed}"
+    if close:
+        return f"did you mean '{lower[close[0]]}'?"
+    return "known: " + ", ".join(each for each in lower.values() if not VERSION.search(each))

@@ -119,13 +119,10 @@ def fake(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_an_unknown_processor_names_the_nearest_and_all_that_there_are(fake):
+def test_an_unknown_processor_names_the_nearest_else_all_that_there_are(fake):
     with pytest.raises(UsageError) as told:
         emulation.find("haswel")
-    assert str(told.value) == (
-        "--cpu: unknown processor 'haswel': did you mean 'Haswell'? "
-        "known: Haswell, max, cortex-a72, arm64-max"
-    )
+    assert str(told.value) == "--cpu: unknown processor 'haswel': did you mean 'Haswell'?"
     with pytest.raises(UsageError, match="'zzzzz': known: Haswell, max, cortex-a72"):
         emulation.find("zzzzz")
 
