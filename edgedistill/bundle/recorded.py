@@ -186,8 +186,8 @@ def against(
         found["max_regression_points"] = Interval(before.value - now.value)
     latency = measured.figures["bundle"].latency
     then_ms = _number(_under(row, "latency_ms").get("p50"))
-    then = _yard(_under(report, "environment", "yardstick"))
-    here = _yard(dataclasses.asdict(measured.yardstick))
+    then = yard(_under(report, "environment", "yardstick"))
+    here = yard(dataclasses.asdict(measured.yardstick))
     if not alike:
         reasons["max_slowdown"] = "timed on other texts than the earlier report: give rows (--data)"
     elif not then_ms:
@@ -201,7 +201,7 @@ def against(
     return found, reasons
 
 
-def _yard(rates: Mapping[str, Any]) -> float | None:
+def yard(rates: Mapping[str, Any]) -> float | None:
     """Return one time of the yardstick: the geometric mean of what its three graphs take."""
     fp32, int8, node = (
         _number(rates.get(name)) for name in ("fp32_gflops", "int8_gops", "node_us")

@@ -239,14 +239,53 @@ def test_bench_measures_a_graph_of_a_tiny_vocabulary_and_two_runs_compare(comman
     row = json.loads(out)["rows"][0]
     assert row["latency_ms"]["p90"] > 0 and row["failed"] is None
     before, after = tmp_path / "before.json", tmp_path / "after.json"
-    before.write_text(out)
     told = json.loads(out)
+    told["rows"][0]["latency_ms"]["steady"] = True  # though others may use this machine
+    before.write_text(json.dumps(told))
     for name in ("p90", "p90_low", "p90_high"):
         told["rows"][0]["latency_ms"][name] *= 100
     after.write_text(json.dumps(told))
     code, said, _ = command("bench", "--compare", before, after)
     assert code == 0 and " 100.00 " in said and "slower" in said and "the yardstick" in said
-    assert "slower" not in command("bench", "--compare", before, before)[1]
+    assert verdict(command("bench", "--compare", before, before)[1]) == ""
+
+
+def verdict(said: str) -> str:
+    """Return what the first row of a comparison ends with, after its ratio."""
+    return said.splitlines()[1].partition(")")[2].partition("x")[2].strip()
+
+
+YARDSTICK = {"fp32_gflops": 100.0, "int8_gops": 400.0, "node_us": 2.0}
+
+
+def measurement(path: Path, p90: float, *, steady: bool = True, slow: float = 1.0, **more) -> Path:
+    """Write what bench --json printed, of a host `slow` times as slow."""
+    latency = {"p90": p90, "p90_low": 0.99 * p90, "p90_high": 1.01 * p90, "steady": steady}
+    rates = {name: value / slow for name, value in YARDSTICK.items()}
+    yardstick = {**rates, "node_us": slow * YARDSTICK["node_us"], **more}
+    path.write_text(json.dumps({"rows": [{"name": "m", "latency_ms": latency}],
+                                "yardstick": yardstick}))  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("p90", "host", "said"),
+    [
+        (1.03, {}, ""),  # apart within their runs, and yet the same bundle measured twice
+        (1.06, {}, ""),
+        (1.09, {}, "slower"),
+        (0.9, {}, "faster"),
+        (2.0, {"slow": 2.0}, ""),  # on another machine the yardstick took as long
+        (1.0, {"slow": 0.5}, "slower"),
+        (2.0, {"steady": False}, "unsteady: no verdict"),
+    ],
+)
+def test_two_runs_differ_beyond_five_percent_over_the_yardstick(command, tmp_path, p90, host, said):
+    before = measurement(tmp_path / "before.json", 1.0)
+    after = measurement(tmp_path / "after.json", p90, **host)
+    code, out, _ = command("bench", "--compare", before, after)
+    assert code == 0 and verdict(out) == said
+    assert "over the yardstick" in out.splitlines()[-1] and "5 %" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
