@@ -93,7 +93,9 @@ def entries(store: Store) -> list[Entry]:
 def show(store: Store, key: str) -> tuple[Entry, dict[str, Any]]:
     """Return the entry whose key begins so, with its record ({} where it has none).
 
-    Its files are read: where they do not hold, its state is "damaged: REASON". Raises `UsageError` where there is none, or more than one.
+    Its files are read: where they do not hold, its state is "damaged: REASON".
+
+    Raises `UsageError` where there is none, or more than one.
     """
     entry = _only(entries(store), key, store)
     with store.shelf.surroundings("reading"):
