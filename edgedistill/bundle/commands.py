@@ -57,7 +57,7 @@ class Answered:
             spread = f"{self.score['low']:.1f} to {self.score['high']:.1f}"
             yield (
                 f"{printable(self.score['metric'])}  {self.score['value']:.1f} ({spread}) "
-                f"on {self.score['rows']:,} {printable(self.of)}"
+                f"on {_counted(self.score['rows'], self.of)}"
             )
         if self.drop_points is not None:
             drop = self.drop_points
@@ -70,7 +70,7 @@ class Answered:
         for label in self.worst_labels[:3]:
             yield (
                 f"          '{printable(label['label'], 60)}' found in {label['recall']:.0f} % "
-                f"(baseline {label['baseline_recall']:.0f} %) of {label['rows']} rows"
+                f"(baseline {label['baseline_recall']:.0f} %) of {_counted(label['rows'])}"
             )
         state = "within tolerance" if self.golden["holds"] else printable(self.golden["reason"])
         yield f"golden    {self.golden['rows']} vectors {state}"
@@ -126,6 +126,12 @@ def _spec(data: Any) -> DataSpec | None:
     return data if data is None or isinstance(data, DataSpec) else DataSpec(path=data)
 
 
+def _counted(rows: int, of: str | None = "rows") -> str:
+    """Say how many rows of what: "1 test row of NAME", "4,500 rows of FILE"."""
+    what = printable(of)
+    return f"{rows:,} {what.replace('rows', 'row', 1) if rows == 1 else what}"
+
+
 def plain(value: Any) -> Any:
     """Return records as JSON values: named tuples as objects, what is no number as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -172,7 +178,7 @@ def _score(result: CheckResult) -> str:
         return "score unknown"
     score = result.score
     spread = "" if score["low"] is None else f" ({score['low']:.1f} to {score['high']:.1f})"
-    on = f" on {score['rows']:,} {printable(score['of'])}" if "of" in score else ""
+    on = f" on {_counted(score['rows'], score['of'])}" if "of" in score else ""
     return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}{on}"
 
 

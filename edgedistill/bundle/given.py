@@ -199,9 +199,10 @@ def _indices(truth: Sequence[str], bundle: Bundle, of: str) -> np.ndarray:
     if unknown:
         rows = sum(label not in index for label in truth)
         hint = nearest(unknown[0], index)
+        have = "has a label" if rows == 1 else "have labels"
         close = f": {printable(hint, 120)}" if hint.startswith("did you mean") else ""
         raise DataError(
-            f"{rows:,} of {len(truth):,} {printable(of)} have labels that the bundle lacks, such "
-            f"as '{printable(unknown[0], 60)}'{close or ': leave such rows out'}"
+            f"{rows:,} of {len(truth):,} {printable(of)} {have} that the bundle lacks, such as "
+            f"'{printable(unknown[0], 60)}'{close or ': leave such rows out'}"
         )
     return np.array([index[label] for label in truth], np.int64)

@@ -146,6 +146,15 @@ def test_eval_escapes_what_labels_and_files_hold(command, tmp_path: Path, text_c
     assert json.loads(said)["score"]["rows"] == 4
 
 
+def test_one_row_is_one_row(command, made: Path, tmp_path: Path):
+    (tmp_path / "one.csv").write_text("text,label\nthe rain,weather\n")
+    code, out, _ = command("eval", made, "--data", tmp_path / "one.csv")
+    assert code == 0 and " on 1 row of one.csv" in out
+    (tmp_path / "one.csv").write_text("text,label\nthe rain,wether\nthe sun,weather\n")
+    code, _, err = command("eval", made, "--data", tmp_path / "one.csv")
+    assert code == 2 and "1 of 2 rows of one.csv has a label that the bundle lacks" in err
+
+
 def test_inspect_warns_on_stderr_where_it_can_write_no_pages(command, copied: Path):
     copied.with_name("bundle.inspect").write_text("mine")
     code, out, err = command("inspect", copied, "--json")
@@ -167,6 +176,17 @@ def test_bench_hands_target_and_seconds_to_a_suite(command, monkeypatch):
     assert (code, json.loads(out)) == (0, [])
     command("bench", "starter", "--json")
     assert seen == [("starter", {"measure.seconds": 3.0}, "embedded"), ("starter", {}, None)]
+
+
+def test_a_file_that_is_read_as_a_text_is_warned_of(command, made: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test.csv").write_text("text,label\nthe rain,weather\n")
+    (tmp_path / "rain").mkdir()
+    code, out, err = command("predict", made, "test.csv", "rain", "x" * 5000, "a\nb")
+    assert code == 0 and out.count(" %  ") == 12
+    (line,) = err.splitlines()
+    assert line.startswith("warning") and "'test.csv' is a file" in line and "--data" in line
+    assert json.loads(command("predict", made, "test.csv", "--json")[1])
 
 
 @pytest.mark.parametrize("text", ["", "  "])
