@@ -145,7 +145,7 @@ def _score(runner: Runner, step: Step) -> float:
     task: Any = plugins.find("tasks", step.settings.get("task") or _task(step))
     found = arrays.Arrays(_artifact(runner, step).path)
     truth = found.stacked("truth")
-    sums = task.statistics(found.stacked("logits"), truth, task.METRICS[0]).sum(axis=0)
+    sums = task.statistics(found.stacked("logits"), truth, task.METRICS[0]).sums()
     return float(task.score(sums, task.METRICS[0]))
 
 

@@ -199,7 +199,7 @@ def _table(
     for name, path in found.items():
         running = sessions.start(path)
         answers[name] = np.concatenate([sessions.logits(running, feed) for feed in feeds])
-        sums = task.statistics(answers[name], truth, task.METRICS[0]).sum(axis=0)
+        sums = task.statistics(answers[name], truth, task.METRICS[0]).sums()
         scores[name] = float(task.score(sums, task.METRICS[0]))
     subjects = [
         session.Subject(

@@ -121,7 +121,7 @@ def made_inputs(path: Path) -> list[dict[str, np.ndarray]]:
 
     name = bundle.printable(path.name)
     try:
-        opened = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        opened = onnxruntime.InferenceSession(str(path), _quiet(), ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no class but this one
         first = first_line(error)
         raise ModelError(
@@ -135,6 +135,15 @@ def made_inputs(path: Path) -> list[dict[str, np.ndarray]]:
         except Exception:  # the probe's words tell, where no integers do
             continue
         break
+    return made
+
+
+def _quiet() -> Any:
+    """Return options of a session whose failures are told by us alone."""
+    import onnxruntime
+
+    made = onnxruntime.SessionOptions()
+    made.log_severity_level = 4
     return made
 
 

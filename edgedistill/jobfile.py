@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 PATHS = {  # what a job file may name by its place: section, names, and how a file's name must end
-    "model": (("path",), ""),
+    "model": (("path", "teachers", "encoder"), ""),
     "data": (("path", "train", "validation", "test", "unlabelled", "own"), ""),
     "task": (("name",), ".py"),
     "distill": (("recipe",), ".toml"),

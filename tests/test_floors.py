@@ -6,6 +6,14 @@ from test_package import dependencies
 
 pytestmark = pytest.mark.slow
 
+LIVE = """
+import datasets
+from edgedistill.data import live
+
+rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1], "tags": [["x"], ["y"]]})
+print(*live.read(rows)["train"].columns)
+"""
+
 
 def test_a_tiny_build_runs_on_the_floors(small, wheel, tmp_path):
     floors, _ = dependencies()
@@ -24,3 +32,5 @@ def test_a_tiny_build_runs_on_the_floors(small, wheel, tmp_path):
     digits = "from edgedistill.data import starter; print(len(starter.data().splits['train']))"
     done = environments.run([python, "-c", digits], cwd=tmp_path)
     assert done.returncode == 0 and int(done.stdout) > 500, done.stderr
+    done = environments.run([python, "-c", LIVE], cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.split() == ["text", "label", "tags"], done.stderr

@@ -25,10 +25,12 @@ def test_every_path_of_a_job_file_is_read_from_where_it_lies(tmp_path, monkeypat
     for name in ("mine.toml", "how.toml", "scheme.py", "loss.py", "task.py"):
         (tmp_path / name).touch()
     (tmp_path / "small").mkdir()
-    (tmp_path / "teacher").mkdir()
+    for name in ("teacher", "second", "pieces"):
+        (tmp_path / name).mkdir()
     path = tmp_path / "job.toml"
     path.write_text(
-        'target = "mine.toml"\n[model]\npath = "teacher"\n[task]\nname = "task.py"\n'
+        'target = "mine.toml"\n[model]\npath = "teacher"\nencoder = "pieces"\n'
+        'teachers = ["second", "a/hub-id"]\n[task]\nname = "task.py"\n'
         '[student]\nfrom = ["teacher", "small"]\n[quantize]\nschemes = ["scheme.py", "auto"]\n'
         '[distill]\nrecipe = "how.toml"\n[distill.losses."loss.py"]\nweight = 1\n'
     )
@@ -36,6 +38,8 @@ def test_every_path_of_a_job_file_is_read_from_where_it_lies(tmp_path, monkeypat
     made = job.named(path)
     assert made.target == str(tmp_path / "mine.toml")
     assert made.model.path == str(tmp_path / "teacher")
+    assert made.model.teachers == (str(tmp_path / "second"), "a/hub-id")
+    assert made.model.encoder == str(tmp_path / "pieces")
     assert made.task.name == str(tmp_path / "task.py")
     assert made.student.from_ == ("teacher", str(tmp_path / "small"))
     assert made.quantize.schemes == (str(tmp_path / "scheme.py"), "auto")

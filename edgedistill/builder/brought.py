@@ -17,7 +17,8 @@ from edgedistill.errors import JobError, ModelError
 from edgedistill.families import family_of, student_family
 from edgedistill.job import Job
 from edgedistill.planner import Model
-from edgedistill.records import Source
+from edgedistill.progress import silent
+from edgedistill.records import Progress, Source
 from edgedistill.store import Store
 from edgedistill.target import Target
 from edgedistill.train import outputs
@@ -30,7 +31,7 @@ Found = models.ModelFound | graphs.GraphFound
 Keep = Callable[..., Source]
 
 
-def keeper(store: Store | None) -> Keep:
+def keeper(store: Store | None, progress: Progress = silent) -> Keep:
     """Return what turns content into a Source: the store, or (for a plan) its name alone."""
 
     def keep(
@@ -38,7 +39,7 @@ def keeper(store: Store | None) -> Keep:
     ) -> Source:
         if store is None:
             return Source(kind, digest, Path(digest), name, facts)
-        return store.bring(kind, digest, fill, name=name, facts=facts)
+        return store.bring(kind, digest, fill, name=name, facts=facts, progress=progress)
 
     return keep
 

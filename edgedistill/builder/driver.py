@@ -93,7 +93,7 @@ def follow_job(job: Job) -> None:
 
 
 def _built(job: Job, opened: Opened, progress: Progress, started: float) -> Report:
-    prepared = prepare(job, opened.target, opened.store)
+    prepared = prepare(job, opened.target, opened.store, progress=progress)
     _tell(prepared, progress)
     plan = planner.propose(job, opened.target, prepared.facts)
     if not job.run.allow_code:  # keys import plugins: before the first one

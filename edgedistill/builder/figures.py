@@ -158,14 +158,13 @@ def train_score(course: Course, row: Candidate) -> Score | None:
     if row.train is None:
         return None
     outputs, truth = read(course, row.train)
-    return evidence.evaluate(
+    return evidence.score_of(
         outputs,
         truth,
         task=plugins.find("tasks", course.facts.task, allow_code=True),
         metric=course.facts.metric,
-        labels=course.facts.labels,
         seed=course.job.run.seed,
-    ).score
+    )
 
 
 def unseen(course: Course, row: Candidate) -> UnseenWords | None:

@@ -22,6 +22,8 @@ from edgedistill.data import models, sources, split, starter
 from edgedistill.errors import DataError, JobError, nearest
 from edgedistill.job import Job
 from edgedistill.planner import Facts, Host
+from edgedistill.progress import silent
+from edgedistill.records import Progress
 from edgedistill.store import Store, crew
 from edgedistill.target import Target
 from edgedistill.train import recipe
@@ -50,7 +52,12 @@ class Prepared:
 
 
 def prepare(
-    job: Job, target: Target, store: Store | None, *, about_host: Store | None = None
+    job: Job,
+    target: Target,
+    store: Store | None,
+    *,
+    about_host: Store | None = None,
+    progress: Progress = silent,
 ) -> Prepared:
     """Read what the job names. Raises `DataError`, `ModelError` or `JobError`.
 
@@ -80,7 +87,7 @@ def prepare(
         found = brought.named(found, labels) if kept else found
         _all_known(data, labels)
         metric, why = _metric(task, data, job.task.metric)
-        keep = brought.keeper(store)
+        keep = brought.keeper(store, progress)
         teacher, cut = brought.model(found, data, task, job, keep, scratch)
         beside = list(brought.further(job, data.task, found, labels))
         further = tuple(brought.model(each, data, task, job, keep, scratch)[0] for each in beside)

@@ -116,7 +116,7 @@ def _run(course: Course, row: Candidate, processor: str, cpu: emulation.Cpu) -> 
 def _score(course: Course, outputs: np.ndarray, truth: np.ndarray) -> float:
     task: Any = plugins.find("tasks", course.facts.task, allow_code=True)
     metric = course.facts.metric
-    return float(task.score(task.statistics(outputs, truth, metric).sum(axis=0), metric))
+    return float(task.score(task.statistics(outputs, truth, metric).sums(), metric))
 
 
 def _feeds(

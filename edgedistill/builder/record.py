@@ -211,15 +211,14 @@ def _teachers(course: Course) -> tuple[dict[str, Any], ...]:
     task = plugins.find("tasks", course.facts.task, allow_code=True)
     made = []
     for each in course.plan.teachers:
-        found = judge.evaluate(
+        score = judge.score_of(
             *answered(course, each, each.validation),
             task=task,
             metric=course.facts.metric,
-            labels=course.facts.labels,
             seed=course.job.run.seed,
         )
         about = {"name": each.name, "hash": each.hash, "weight": each.weight}
-        made.append({**about, "validation": found.score})
+        made.append({**about, "validation": score})
     return tuple(made)
 
 

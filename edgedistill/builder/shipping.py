@@ -31,13 +31,27 @@ def ship(
     tuned: Tuned | None = None,
 ) -> Path:
     """Write the bundle of one row, reloaded and proven on the test rows; returns its folder."""
+    before = _other(out, report)
     made = bundle.write(
         out,
         _contents(course, report, one, licence=licence, tuned=tuned),
         prove=lambda loaded: figures.prove(course, one.row, loaded),
     )
     beside(out).unlink(missing_ok=True)
+    if before:
+        course.note(f"the bundle that lay in '{out}' was of {before}: replaced")
     return made.folder
+
+
+def _other(out: Path, report: Mapping[str, Any]) -> str | None:
+    """Return what the bundle that lies there is of, where it is of another model or other rows."""
+    try:
+        told = json.loads((out / "manifest.json").read_text("utf-8"))["provenance"]
+        name, data = told["teacher"]["name"], told["data"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    ours = report["source_model"]["name"], report["data"]["name"]
+    return None if (name, data) == ours else bundle.printable(f"'{name}' and the rows '{data}'")
 
 
 def beside(out: Path) -> Path:

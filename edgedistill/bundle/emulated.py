@@ -35,6 +35,7 @@ class Emulated:
     agreement: float  # share of the same answers as here, in points
     difference: float  # largest between an output there and here
     largest: float  # absolute output here, which that is held against
+    listed: bool  # the manifest names the instruction set as one where the file is exact
 
     def lines(self) -> Iterator[str]:
         """Tell it to people."""
@@ -45,6 +46,11 @@ class Emulated:
             f"agreement {self.agreement:.1f} % the same answers as here; outputs differ by at most "
             f"{self.difference:.3g} where the largest is {self.largest:.3g}"
         )
+        if not self.listed:
+            yield (
+                f"note      the manifest does not name {self.instructions}: its int8 arithmetic is "
+                "not proven exact there"
+            )
 
 
 def eval_as(
@@ -83,6 +89,7 @@ def eval_as(
         agreement=100 * float((there.argmax(1) == here.argmax(1)).mean()),
         difference=float(np.abs(there - here).max()),
         largest=float(np.abs(here).max()),
+        listed=found.instructions in bundle.manifest["model"]["processors"],
     )
 
 
@@ -111,5 +118,5 @@ def _score(bundle: Bundle, outputs: np.ndarray, truth: np.ndarray | None) -> flo
     if truth is None:
         return None
     metric = scoring.metric_of(bundle)
-    sums = bundle.task.statistics(outputs, truth, metric).sum(axis=0)
+    sums = bundle.task.statistics(outputs, truth, metric).sums()
     return float(bundle.task.score(sums, metric))

@@ -21,6 +21,7 @@ from edgedistill.bundle import manifest as manifests
 from edgedistill.bundle.untrusted import printable
 from edgedistill.errors import BundleError, SurroundingsError, from_os_error
 
+DESKTOP = (".DS_Store", "Thumbs.db", "desktop.ini")  # what looking at a folder leaves in it
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -43,6 +44,8 @@ def replaceable(out: Path) -> None:
     if not parent.is_dir():
         raise BundleError(f"the output '{printable(out)}' lies under '{parent}', which is a file")
     _require_writable(parent)
+    if out.is_dir():
+        _require_writable(out)  # its files are removed when the new ones are in its place
 
 
 def _require_writable(folder: Path) -> None:
@@ -72,6 +75,7 @@ def _require_replaceable(out: Path) -> None:
             f"{_named(inside)}): choose another with --out"
         )
     listed = {*manifests.read(out)["files"], manifests.NAME}
+    inside = [name for name in inside if name not in DESKTOP]
     foreign = [name for name in inside if name not in listed or not _regular(out / name)]
     if foreign:
         raise BundleError(

@@ -229,8 +229,7 @@ def _measure(
     golden = _encoded(bundle, bundle.task.golden(bundle.encoder, bundle.labels), batch)
     timed = golden
     if rows:
-        sizes = [len(str(example.get("text", ""))) for example in rows.examples]
-        timed = _encoded(bundle, [rows.examples[place] for place in sample.choose(sizes)], batch)
+        timed = _encoded(bundle, [rows.examples[place] for place in chosen(bundle, rows)], batch)
     products = None
     if "products" in model:
         products = sample.products(functools.partial(cost.of_run, model), timed)
@@ -249,6 +248,15 @@ def _measure(
         return session.measure(
             [subject], target, seconds=asked.seconds, on_device=asked.on_device, progress=progress
         )
+
+
+def chosen(bundle: Bundle, rows: Given) -> list[int]:
+    """Choose the rows to time by the lengths of their texts; images are of one size, unopened."""
+    from edgedistill.measure import sample
+
+    if bundle.task.EXAMPLES == "image":
+        return sample.choose([0] * len(rows.examples))
+    return sample.choose([len(str(example.get("text", ""))) for example in rows.examples])
 
 
 def _encoded(bundle: Bundle, examples: Any, batch: int) -> list[dict[str, Any]]:

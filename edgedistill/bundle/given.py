@@ -120,7 +120,9 @@ def _cut_by_build(
         return None
     whole = _draft(tables["train"], roles, spec, bundle)
     wanted = [name for name in ("validation", "test") if name not in tables]
-    part = whole.pick(split.cut(whole.groups or whole.keys, wanted)["test"])
+    groups = whole.groups or [b""] * len(whole)
+    together = [group or key for group, key in zip(groups, whole.keys, strict=True)]
+    part = whole.pick(split.cut(together, wanted)["test"])
     return part if _digest(part, bundle) == recorded.digests(bundle).get("test") else None
 
 
@@ -135,7 +137,7 @@ def _remark(draft: Draft, name: str, bundle: Bundle) -> str | None:
 
 
 def _digest(draft: Draft, bundle: Bundle) -> str:
-    return split.fingerprint(bundle.task.EXAMPLES, draft.contents, draft.truth)
+    return split.fingerprint(bundle.task.EXAMPLES, draft.contents(), draft.truth)
 
 
 @contextmanager

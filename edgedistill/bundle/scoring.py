@@ -90,6 +90,8 @@ def baseline_outputs(bundle: Bundle, rows: Given) -> tuple[np.ndarray | None, st
     kept = evidences.read(place, bundle.labels)
     if kept is None:
         return None, f"no '{printable(place.name)}' beside the bundle: the baseline is not known"
+    if kept.payload != bundle.manifest["payload"]:
+        return None, f"'{printable(place.name)}' is of another bundle that lay here"
     digests = rows.digests()
     theirs = kept.of(digests)
     if theirs is None:

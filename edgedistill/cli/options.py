@@ -80,7 +80,8 @@ JOB = together(
         "--student",
         multiple=True,
         metavar="S",
-        help="Layers (2), a shape (2x256, 2x256v6000), same, or a checkpoint. Repeat for several.",
+        help="Layers (2), a shape (2x256, 2x256v6000), static, same, or a checkpoint; repeat for "
+        "several.",
     ),
     click.option("--recipe", metavar="R", help="How to distill: a name or a .toml file."),
     click.option(

@@ -5,7 +5,7 @@
     arrays.json             {"rows": n, "names": [...]}
 
 Encoded rows, the teacher's logits and evaluated outputs are all stored so. Reading is by memory
-map: opening costs nothing, and rows in any number never fill the memory.
+map: what is opened is the shapes and where each row begins, some 12 bytes a row and array.
 """
 
 from __future__ import annotations
@@ -70,49 +70,74 @@ class Arrays:
 
 
 def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows (all with the same names and dtypes) into `folder`; returns how many.
+    """Write rows (all with the same names, dtypes and numbers of dimensions); returns how many.
 
-    Rows are streamed: memory does not grow with their number.
+    Rows are streamed: memory does not grow with their number. Raises `DataError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files: dict[str, Any] = {}
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    dtypes: dict[str, np.dtype] = {}
-    totals: dict[str, int] = {}
+    columns: dict[str, _Column] = {}
     count = 0
     try:
-        for row in rows:
+        for count, row in enumerate(rows, 1):
+            if count == 1:
+                columns = {name: _Column(folder, name, value) for name, value in row.items()}
+            if row.keys() != columns.keys():
+                names = f"{', '.join(row)}, those before: {', '.join(columns)}"
+                raise DataError(f"arrays of row {count}: {names}")
             for name, value in row.items():
-                array = np.ascontiguousarray(value)
-                array = array.reshape(np.shape(value))  # ascontiguousarray makes a scalar 1-d
-                if name not in files:
-                    files[name] = (folder / f"{name}.npy").open("wb")
-                    files[name].write(b"\0" * _HEADER)
-                    shapes[name], dtypes[name], totals[name] = [], array.dtype, 0
-                files[name].write(array.astype(dtypes[name], copy=False).tobytes())
-                shapes[name].append(array.shape)
-                totals[name] += array.size
-            count += 1
-        for name, file in files.items():
-            file.seek(0)
-            file.write(_header(dtypes[name], totals[name]))
+                columns[name].add(value, count)
+        for column in columns.values():
+            column.finish(count)
     finally:
-        for file in files.values():
-            file.close()
-    for name, each in shapes.items():
-        table = np.array(each, dtype=np.int32).reshape(count, -1 if count and each[0] else 0)
-        np.save(folder / f"{name}.shapes.npy", table)
+        for column in columns.values():
+            column.close()
     (folder / "arrays.json").write_text(
-        json.dumps({"rows": count, "names": sorted(files)}, sort_keys=True)
+        json.dumps({"rows": count, "names": sorted(columns)}, sort_keys=True)
     )
     return count
 
 
+class _Column:
+    """The two files of one array, written row by row; headers last, when lengths are known."""
+
+    def __init__(self, folder: Path, name: str, first: Any) -> None:
+        self._name, self._total = name, 0
+        self._dtype, self._dimensions = np.asarray(first).dtype, np.ndim(first)
+        self._flat = (folder / f"{name}.npy").open("wb")
+        self._shapes = (folder / f"{name}.shapes.npy").open("wb")
+        for file in (self._flat, self._shapes):
+            file.write(b"\0" * _HEADER)
+
+    def add(self, value: Any, number: int) -> None:
+        array = np.asarray(value, dtype=self._dtype)
+        if array.ndim != self._dimensions:
+            raise DataError(
+                f"'{self._name}' of row {number}: {array.ndim} dimensions, "
+                f"those before: {self._dimensions}"
+            )
+        self._flat.write(array.tobytes())
+        self._shapes.write(np.array(array.shape, _SIDES).tobytes())
+        self._total += array.size
+
+    def finish(self, rows: int) -> None:
+        for file, dtype, shape in (
+            (self._flat, self._dtype, (self._total,)),
+            (self._shapes, _SIDES, (rows, self._dimensions)),
+        ):
+            file.seek(0)
+            file.write(_header(dtype, shape))
+
+    def close(self) -> None:
+        self._flat.close()
+        self._shapes.close()
+
+
+_SIDES = np.dtype("<i4")
 _HEADER = 128  # room for the .npy header, written last, when the length is known
 
 
-def _header(dtype: np.dtype, total: int) -> bytes:
-    text = repr({"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (total,)})
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    text = repr({"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
     room = _HEADER - len(npy.MAGIC_PREFIX) - 4
     body = text.encode("latin1").ljust(room - 1) + b"\n"
     return npy.MAGIC_PREFIX + bytes([1, 0]) + len(body).to_bytes(2, "little") + body

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgedistill.data import images, split
 from edgedistill.data.tables import Table, label_of, text_of
+from edgedistill.data.texts import Texts
 from edgedistill.errors import DataError, nearest
 
 MEND = "mend them, or leave them out with --set data.bad_rows=drop"
+HALF = "with half a character (a lone surrogate)"
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,22 @@ class Draft:
     """The good rows of one table."""
 
     place: str
-    examples: Sequence[Any]
+    examples: Texts | images.Images
     truth: Sequence[str] | None
-    contents: Sequence[bytes]  # for the fingerprint
-    keys: Sequence[bytes]  # normalised inputs, for overlap and for the cut
-    groups: Sequence[bytes] | None  # for the cut, where rows of one group stay together
+    digests: Sequence[bytes] | None  # of images, for the fingerprint; texts are read again
+    keys: Sequence[bytes]  # hashes of the normalised inputs, for overlap and for the cut
+    groups: (
+        Sequence[bytes] | None
+    )  # hashes, for the cut: rows of one group stay together; b"": none
     numbers: Sequence[int]  # of the rows in their file, from 1
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def contents(self) -> Iterable[bytes]:
+        """Yield what each row is, for the fingerprint."""
+        return map(split.content, self.examples) if self.digests is None else self.digests
 
     def pick(self, indices: Sequence[int]) -> Draft:
         """Return the rows at these indices."""
@@ -37,13 +46,11 @@ class Draft:
         def some(values: Any) -> Any:
             return None if values is None else [values[index] for index in indices]
 
-        pictures = isinstance(self.examples, images.Images)
-        chosen = some(self.examples.values if pictures else self.examples)  # type: ignore[attr-defined]
         return replace(
             self,
-            examples=images.Images(chosen) if pictures else chosen,
+            examples=self.examples.pick(indices),
             truth=some(self.truth),
-            contents=some(self.contents),
+            digests=some(self.digests),
             keys=some(self.keys),
             groups=some(self.groups),
             numbers=some(self.numbers),
@@ -59,18 +66,15 @@ def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) 
             raise DataError(f"{table.place} has no column '{roles[role]}' (the {role}): {hint}")
     problems: dict[int, str] = {}
     truth = _labels(table, roles["label"], problems) if labelled else None
-    examples: Sequence[Any]
+    examples: Texts | images.Images
+    digests = None
     if "image" in roles:
-        examples, contents = _images(table, roles["image"], problems)
-        keys = contents
+        examples, digests = _images(table, roles["image"], problems)
+        keys = [split.hashed(digest) for digest in digests]
     else:
-        examples, contents, keys = _texts(table, roles, problems)
-    groups = (
-        [text_of(cell).encode() for cell in table.columns[roles["group"]]]
-        if (labelled and "group" in roles)
-        else None
-    )
-    draft = Draft(table.place, examples, truth, contents, keys, groups, range(1, len(examples) + 1))
+        examples, keys = _texts(table, roles, problems)
+    groups = _groups(table, roles["group"], problems) if labelled and "group" in roles else None
+    draft = Draft(table.place, examples, truth, digests, keys, groups, range(1, len(examples) + 1))
     if not problems:
         return draft
     return _without(draft, problems, drop=drop)
@@ -85,6 +89,8 @@ def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
         if not label:
             problems[index] = "an empty label"
+        elif _is_half(label):
+            problems[index] = f"a label {HALF}"
         truth.append(label)
     fraction = _fraction(set(truth) - {""})
     if fraction is not None:
@@ -93,6 +99,29 @@ def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
             "predicting numbers is not yet possible"
         )
     return truth
+
+
+def _groups(table: Table, column: str, problems: dict[int, str]) -> list[bytes]:
+    groups = []
+    for index, cell in enumerate(table.columns[column]):
+        try:
+            group = text_of(cell)
+        except DataError as error:
+            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+        if _is_half(group):
+            problems[index] = f"a group {HALF}"
+        some = bool(group) and not group.isspace()
+        groups.append(split.hashed(group.encode(errors="replace")) if some else b"")
+    return groups
+
+
+def _is_half(text: str) -> bool:
+    """Say whether a text holds half a character: it has no bytes, so nothing can hash it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _fraction(labels: set[str]) -> str | None:
@@ -106,26 +135,26 @@ def _fraction(labels: set[str]) -> str | None:
 
 def _texts(
     table: Table, roles: Mapping[str, str], problems: dict[int, str]
-) -> tuple[list[dict[str, str]], list[bytes], list[bytes]]:
+) -> tuple[Texts, list[bytes]]:
     names = [role for role in ("text", "text_pair") if role in roles]
-    examples, contents, keys = [], [], []
+    columns: dict[str, list[str]] = {name: [] for name in names}
+    keys = []
     for index, cells in enumerate(zip(*(table.columns[roles[n]] for n in names), strict=True)):
         try:
             example = {name: text_of(cell) for name, cell in zip(names, cells, strict=True)}
         except DataError as error:
             column = roles[names[0]]
             raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
-        examples.append(example)
+        for name, text in example.items():
+            columns[name].append(text)
         if not all(text and not text.isspace() for text in example.values()):
             problems[index] = "an empty text"
         try:
-            contents.append(split.content(example))
-            keys.append(split.normalised(example))
+            keys.append(split.hashed(split.normalised(example)))
         except UnicodeEncodeError:
-            problems[index] = "a text with half a character (a lone surrogate)"
-            contents.append(b"")
+            problems[index] = f"a text {HALF}"
             keys.append(b"")
-    return examples, contents, keys
+    return Texts(columns), keys
 
 
 def _images(
@@ -140,10 +169,10 @@ def _images(
     for index, fault in images.faults(values).items():
         problems.setdefault(index, f"an image that can't be used: {fault}")
     pictures = images.Images(values)
-    contents = [
+    digests = [
         b"" if index in problems else pictures.content(index) for index in range(len(values))
     ]
-    return pictures, contents
+    return pictures, digests
 
 
 def _without(draft: Draft, problems: Mapping[int, str], *, drop: bool) -> Draft:
@@ -227,7 +256,9 @@ def complete(drafts: Mapping[str, Draft]) -> dict[str, Draft]:
     missing = [name for name in ("validation", "test") if name not in drafts]
     if not missing:
         return dict(drafts)
-    parts = split.cut(train.groups or train.keys, missing)
+    groups = train.groups or itertools.repeat(b"", len(train))
+    together = [group or key for group, key in zip(groups, train.keys, strict=True)]
+    parts = split.cut(together, missing)
     whole = {name: train.pick(indices) for name, indices in parts.items()}
     made = {**drafts, **whole}
     for name in parts:

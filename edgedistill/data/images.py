@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,10 @@ class Images(Sequence[Example]):
         if isinstance(index, slice):
             return Images(self.values[index])
         return {"image": encoded(self.values[index])}
+
+    def pick(self, indices: Sequence[int]) -> Images:
+        """Return the images at these indices."""
+        return Images([self.values[index] for index in indices])
 
     def content(self, index: int) -> bytes:
         """Return the digest of one image: of its pixels where it is an array, else of its file.
@@ -110,7 +115,7 @@ def fault(data: bytes, *, decode: bool) -> str | None:
             f"is of absurd size, {image.width} x {image.height} pixels "
             f"(at most {MEGAPIXELS} megapixels)"
         )
-    if image.format == "JPEG" and b"\xff\xd9" not in data[-4096:]:
+    if image.format in ("JPEG", "MPO") and not _jpeg_ends(data):  # MPO: several JPEGs in one file
         return "is truncated"
     try:
         if decode:
@@ -120,6 +125,23 @@ def fault(data: bytes, *, decode: bool) -> str | None:
     except Exception as error:  # a decoder may raise anything on damaged bytes
         return f"is damaged or truncated: {error}"
     return None
+
+
+# a marker of a JPEG that has a length: no stuffed byte (00), restart, start or fill byte
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Say whether the first picture of a JPEG has its end, whatever lies behind that.
+
+    Its segments are skipped by their lengths: a small JPEG in a header has an end of its own.
+    """
+    position = 2
+    while marker := _MARKER.search(data, position):
+        if marker[1] == b"\xd9":
+            return True
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return False
 
 
 def faults(values: Sequence[Value]) -> dict[int, str]:

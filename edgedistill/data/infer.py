@@ -155,8 +155,13 @@ def _wordy(cells: Sequence[Any]) -> bool:
 
 def _few(cells: Sequence[Any]) -> bool:
     """Say whether values repeat as labels do: on average twice each."""
+    values: set[str] = set()
     try:
-        values = {label_of(cell) for cell in cells} - {""}
+        for cell in cells:
+            values.add(label_of(cell))
+            if len(values) > MOST_LABELS + 1:  # texts, say: no need to gather them all
+                return False
     except (DataError, ValueError, TypeError, OverflowError):
         return False
+    values.discard("")
     return 0 < len(values) <= MOST_LABELS and (len(values) * 2 <= len(cells) or len(values) <= 2)

@@ -72,8 +72,7 @@ def _is_dataset(value: Any) -> bool:
 
 def _table(part: Any, name: str) -> Table:
     if _is_frame(part):
-        cells = {str(column): part[column].tolist() for column in part.columns}
-        return Table(name, cells)
+        return Table(name, {str(column): _cells(part[column]) for column in part.columns})
     if _is_dataset(part):
         return _of_dataset(part, name)
     raise DataError(
@@ -81,17 +80,23 @@ def _table(part: Any, name: str) -> Table:
     )
 
 
+def _cells(column: Any) -> list[Any]:
+    """Return a frame's column with None for whatever pandas calls missing (NaN, NA, NaT)."""
+    return column.astype(object).where(column.notna(), None).tolist()
+
+
 def _of_dataset(part: Any, name: str) -> Table:
     import datasets
 
     columns, names = {}, {}
+    lists = getattr(datasets, "List", None) or datasets.Sequence  # List came with 4.0
     part = part.with_format(None)
     for column, feature in part.features.items():
         if isinstance(feature, datasets.Image):  # as bytes: decoding is ours
             part = part.cast_column(column, datasets.Image(decode=False))
         elif isinstance(feature, datasets.ClassLabel):
             names[column] = feature.names
-        elif not isinstance(feature, (datasets.Value, datasets.List, dict)):
+        elif not isinstance(feature, (datasets.Value, lists, list, dict)):
             continue  # audio, video, arrays of arrays: no task reads them
         columns[column] = list(part[column])
     return Table(name, columns, None, names)

@@ -110,7 +110,7 @@ def _without_blank_test(found: Found, label: str) -> tuple[Found, list[str]]:
 
 
 def _split(name: str, kind: str, draft: Draft) -> Split:
-    digest = split.fingerprint(kind, draft.contents, draft.truth)
+    digest = split.fingerprint(kind, draft.contents(), draft.truth)
     return Split(name, kind, draft.examples, draft.truth, digest)
 
 
@@ -134,7 +134,7 @@ def _remarks(data: DataSet, drafts: Mapping[str, Draft]) -> list[str]:
         if count:
             total = len(data.splits[second])
             remarks.append(f"{count:,} of {total:,} {second} rows have inputs that {first} has too")
-    groups = {name: draft.groups for name, draft in drafts.items() if draft.groups is not None}
+    groups = {name: list(filter(None, draft.groups or ())) for name, draft in drafts.items()}
     for pair, count in split.overlap(groups).items():
         second, _, first = pair.partition(" in ")
         if count:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,21 +92,33 @@ def fingerprint(kind: str, contents: Iterable[bytes], truth: Sequence[str] | Non
     return digest.hexdigest()
 
 
+def hashed(key: bytes) -> bytes:
+    """Return the sha256 of a row's normalised inputs or its group: what a cut goes by.
+
+    Kept in place of them: a text of any length lies in memory once.
+    """
+    return hashlib.sha256(key).digest()
+
+
 def position(key: bytes) -> float:
     """Return the place of a row in [0, 1), by the hash of its normalised inputs or its group."""
-    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+    return _place(hashed(key))
+
+
+def _place(hash: bytes) -> float:
+    return int.from_bytes(hash[:8], "big") / 2**64
 
 
 def cut(
-    keys: Sequence[bytes], wanted: Collection[str], *, shares: Mapping[str, float] = SHARES
+    hashes: Sequence[bytes], wanted: Collection[str], *, shares: Mapping[str, float] = SHARES
 ) -> dict[str, list[int]]:
-    """Cut the wanted splits out of rows known by their keys; the others' rows stay in train.
+    """Cut the wanted splits out of rows known by their hashes; the others' rows stay in train.
 
     `shares` gives upper bounds in rising order. Returns indices by split, "train" among them.
     """
     parts: dict[str, list[int]] = {name: [] for name in ("train", *wanted)}
-    for index, key in enumerate(keys):
-        place = position(key)
+    for index, each in enumerate(hashes):
+        place = _place(each)
         name = next((name for name, bound in shares.items() if place < bound), "train")
         parts[name if name in wanted else "train"].append(index)
     return parts
@@ -144,5 +155,6 @@ def rare(test: Sequence[str], labels: Sequence[str]) -> str | None:
 
 def contradictions(keys: Sequence[bytes], truth: Sequence[str]) -> int:
     """Count the inputs that stand under two labels or more."""
-    pairs = set(zip(keys, truth, strict=True))
-    return sum(count > 1 for count in Counter(key for key, _ in pairs).values())
+    first: dict[bytes, str] = {}
+    pairs = zip(keys, truth, strict=True)
+    return len({key for key, label in pairs if first.setdefault(key, label) != label})

@@ -63,7 +63,8 @@ def data() -> split.DataSet:
     every = images.Images(list(pixels))
     keys = [every.content(index) for index in range(len(every))]
     splits, used = {}, {}
-    for name, chosen in split.cut(keys, ("validation", "test"), shares=SHARES).items():
+    hashes = [split.hashed(key) for key in keys]
+    for name, chosen in split.cut(hashes, ("validation", "test"), shares=SHARES).items():
         truth = [names[index] for index in chosen]
         used[name] = [keys[index] for index in chosen]
         splits[name] = split.Split(

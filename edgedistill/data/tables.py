@@ -12,7 +12,7 @@ import itertools
 import json
 import numbers
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def read(path: Path, *, encoding: str | None = None) -> Table:
 def read_lines(path: Path, *, encoding: str | None = None) -> Table:
     """Read a file of texts, one a line; empty lines are none. Raises `DataError`."""
     try:
-        lines = [line.strip() for line in io.StringIO(_text(path, encoding), newline=None)]
+        lines = [line.strip() for line in _lines(path, encoding, newline=None)]
     except OSError as error:
         raise from_os_error(error, f"reading the rows of '{path.name}'") from None
     return Table(path.name, {"text": [line for line in lines if line]}, path.parent)
@@ -111,19 +111,45 @@ def label_of(cell: Any, names: Sequence[str] | None = None) -> str:
 
 
 def _missing(cell: Any) -> bool:
-    return cell is None or bool(cell != cell) or type(cell).__name__ == "NAType"
+    # pandas' NA first: comparing it gives NA again, which is neither true nor false
+    return cell is None or type(cell).__name__ == "NAType" or bool(cell != cell)
 
 
 # ---------------------------------------------------------------- text files
 
 
+def _lines(path: Path, encoding: str | None, *, newline: str | None = "") -> Iterator[str]:
+    """Yield the lines of a file, decoded as they are asked for; what ends them is as in `open`.
+
+    Raises `DataError` for what is no text, as `_text` does, and for a file without any.
+    """
+    count, blank = 0, True
+    try:
+        with path.open("rb") as file:
+            codec = encoding or _codec(file.read(2))
+        with path.open(encoding=codec, newline=newline) as lines:
+            for line in lines:
+                if "\0" in line:
+                    raise UnicodeError
+                blank = blank and line.isspace()
+                count += 1
+                yield line
+    except (UnicodeError, LookupError):
+        # the whole text says what is wrong, and where; or is well, as UTF-16 without a mark
+        text = io.StringIO(_text(path, encoding), newline=newline)
+        yield from itertools.islice(text, count, None)
+        return
+    if blank:
+        raise DataError(f"'{path}' is empty")
+
+
+def _codec(start: bytes) -> str:
+    return "utf-16" if start in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+
+
 def _text(path: Path, encoding: str | None) -> str:
     data = path.read_bytes()
-    if not data.strip():
-        raise DataError(f"'{path}' is empty")
-    if encoding is None:
-        utf16 = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        encoding = "utf-16" if utf16 else "utf-8-sig"
+    encoding = encoding or _codec(data[:2])
     try:
         text = data.decode(encoding)
     except LookupError:
@@ -136,7 +162,7 @@ def _text(path: Path, encoding: str | None) -> str:
             f"'{path}', line {line}: bytes that are not {told} text: "
             "name the file's encoding, as in --set data.encoding=cp1252"
         ) from None
-    if not text.strip():
+    if not text or text.isspace():
         raise DataError(f"'{path}' is empty")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -147,64 +173,67 @@ def _text(path: Path, encoding: str | None) -> str:
 def _csv(path: Path, encoding: str | None) -> _Read:
     """Read separated values; the first record names the columns."""
     csv.field_size_limit(LONGEST_CELL)
-    text = _text(path, encoding)
-    separator = _separator(text, tabs_first=path.suffix.lower() == ".tsv")
+    separator = _separator(path, encoding)
     try:
-        records = _records(path, text, separator, quoting=csv.QUOTE_MINIMAL)
+        header, columns = _separated(path, encoding, separator, quoting=csv.QUOTE_MINIMAL)
     except DataError:
         if separator != "\t":
             raise
         # between tabs a quote is often just a quote
-        records = _records(path, text, separator, quoting=csv.QUOTE_NONE)
-    header = [name.strip() or f"column_{place}" for place, name in enumerate(records[0], 1)]
+        header, columns = _separated(path, encoding, separator, quoting=csv.QUOTE_NONE)
+    header = [name.strip() or f"column_{place}" for place, name in enumerate(header, 1)]
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"'{path}': the column '{twice}' stands twice in the first line")
-    cells = zip(*records[1:], strict=True) if len(records) > 1 else ((),) * len(header)
-    return dict(zip(header, cells, strict=True)), {}
+    return dict(zip(header, columns, strict=True)), {}
 
 
-def _records(path: Path, text: str, separator: str, *, quoting: Any) -> list[list[str]]:
-    def reader() -> Any:
-        file = io.StringIO(text, newline="")
-        return csv.reader(file, delimiter=separator, strict=True, quoting=quoting)
+def _separated(
+    path: Path, encoding: str | None, separator: str, *, quoting: Any
+) -> tuple[list[str], list[list[str]]]:
+    """Return the first record, and the columns of all others."""
+    records = _records(path, encoding, separator, quoting=quoting)
+    header = next(records)
+    columns: list[list[str]] = [[] for _ in header]
+    for record in records:
+        for column, cell in zip(columns, record, strict=True):
+            column.append(cell)
+    return header, columns
 
+
+def _records(
+    path: Path, encoding: str | None, separator: str, *, quoting: Any
+) -> Iterator[list[str]]:
+    """Yield the records of a file, all of one width, an empty line none."""
+    lines = _lines(path, encoding)
+    reader = csv.reader(lines, delimiter=separator, strict=True, quoting=quoting)
+    width, begin = 0, 1
     try:
-        records = [record for record in reader() if record]
-    except csv.Error as error:
-        raise DataError(_csv_fault(path, reader(), str(error))) from None
-    width = len(records[0])
-    if any(len(record) != width for record in records):
-        lines = reader()
-        for record in lines:
+        for record in reader:
+            begin = reader.line_num + 1
+            width = width or len(record)
             if record and len(record) != width:
                 raise DataError(
-                    f"'{path}', line {lines.line_num}: {len(record)} fields where the first line "
+                    f"'{path}', line {reader.line_num}: {len(record)} fields where the first line "
                     f"has {width}: the file is cut off or damaged"
                 )
-    return records
+            if record:
+                yield record
+    except csv.Error as error:
+        told = str(error)
+        if "unexpected end" in told:
+            told = "a quote that is never closed: the file is cut off or damaged"
+        raise DataError(f"'{path}', line {begin}: {told}") from None
 
 
-def _csv_fault(path: Path, reader: Any, error: str) -> str:
-    """Say at which line a record begins that can't be read."""
-    begin = 1
-    try:
-        for _ in reader:
-            begin = reader.line_num + 1
-    except csv.Error:
-        pass
-    if "unexpected end" in error:
-        error = "a quote that is never closed: the file is cut off or damaged"
-    return f"'{path}', line {begin}: {error}"
-
-
-def _separator(text: str, *, tabs_first: bool) -> str:
+def _separator(path: Path, encoding: str | None) -> str:
     """Return the separator that cuts the first records into equally many fields, two or more."""
     found = []
+    tabs_first = path.suffix.lower() == ".tsv"
     for separator in (
         sorted(SEPARATORS, key=lambda each: each != "\t") if tabs_first else SEPARATORS
     ):
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        reader = csv.reader(_lines(path, encoding), delimiter=separator)
         records = [record for record in itertools.islice(reader, SNIFFED) if record]
         width = len(records[0]) if records else 0
         if width > 1:
@@ -215,10 +244,8 @@ def _separator(text: str, *, tabs_first: bool) -> str:
 
 
 def _jsonl(path: Path, encoding: str | None) -> _Read:
-    rows = []
-    for number, line in enumerate(_text(path, encoding).split("\n"), 1):
-        if line.strip():
-            rows.append(_object(path, line, f"line {number}"))
+    lines = enumerate(_lines(path, encoding, newline="\n"), 1)
+    rows = (_object(path, line, f"line {number}") for number, line in lines if line.strip())
     return _by_column(rows), {}
 
 
@@ -255,9 +282,16 @@ def _object(path: Path, line: str, place: str) -> dict[str, Any]:
 
 
 def _by_column(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    rows = list(rows)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    columns: dict[str, list[Any]] = {}
+    for count, row in enumerate(rows):
+        for name, cell in row.items():
+            if name not in columns:
+                columns[name] = [None] * count
+            columns[name].append(cell)
+        for column in columns.values():
+            if len(column) == count:  # this row lacks it
+                column.append(None)
+    return columns
 
 
 # ---------------------------------------------------------------- Parquet

@@ -71,6 +71,9 @@ class Family(Protocol):
         """Map a loss's need ("hidden.3", "attention.1") to a module path of the model."""
 
 
+GRAPH = "exported, it can be quantized as it is: --model net.onnx"
+
+
 def family_of(config: Mapping[str, Any]) -> str:
     """Return the name of the family that covers a config. Raises `ModelError` naming which can."""
     from edgedistill import plugins
@@ -84,12 +87,12 @@ def family_of(config: Mapping[str, Any]) -> str:
         reason = getattr(family, "refuses", lambda config: None)(config)
         if reason:
             raise ModelError(
-                f"a model of type '{config.get('model_type')}' can't be shrunk: {reason}"
+                f"a model of type '{config.get('model_type')}' can't be shrunk: {reason}; {GRAPH}"
             )
         types += family.MODEL_TYPES
     raise ModelError(
         f"a model of type '{config.get('model_type')}' can't be shrunk; "
-        f"these can: {', '.join(sorted(types))}"
+        f"these can: {', '.join(sorted(types))}; {GRAPH}"
     )
 
 

@@ -82,7 +82,7 @@ def parse(text: str, teacher: Shape) -> Shape:
     if not match:
         raise ModelError(
             f"'{text}' is no student: expected layers (2), layers x width (2x256), "
-            "layers x width x feed-forward (2x256x512), same; "
+            "layers x width x feed-forward (2x256x512), same, static (texts); "
             "with a smaller vocabulary, 2x256v6000"
         )
     layers, hidden, feed_forward, heads, vocabulary = (

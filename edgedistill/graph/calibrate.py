@@ -85,6 +85,8 @@ def ranges(model: Any, names: Sequence[str], feeds: Iterable[Feed]) -> dict[str,
 
 def peaks(model: Any, names: Sequence[str], feeds: Iterable[Feed]) -> dict[str, np.ndarray]:
     """Return the largest |value| of each channel (the last axis) of the named tensors."""
+    if not names:
+        return {}
     found: dict[str, np.ndarray] = {}
     for values in _runs(_opened(model, names), names, feeds):
         for name, one in zip(names, values, strict=True):
@@ -97,6 +99,8 @@ def histograms(
     model: Any, spans: Mapping[str, Range], feeds: Iterable[Feed]
 ) -> dict[str, np.ndarray]:
     """Count the values of each named tensor in `BINS` equal bins over its own range."""
+    if not spans:
+        return {}
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in spans}
     for values in _runs(_opened(model, list(spans)), list(spans), feeds):
         for (name, (low, high)), one in zip(spans.items(), values, strict=True):
@@ -121,10 +125,14 @@ def entropy_range(counts: np.ndarray, span: Range, *, levels: int = LEVELS) -> R
     """Return the clipping [-t, t], inside the span, that loses least of the distribution.
 
     What is clipped counts at the ends of the reference; the candidate spreads each of its levels
-    evenly over the bins that were not empty.
+    evenly over the bins that were not empty. The zeros of a ReLU are kept exactly, whatever the
+    range: their bin counts no more than those beside it, as in TensorRT.
     """
     edges = np.linspace(*span, len(counts) + 1)
     zero = int(np.clip(np.searchsorted(edges, 0.0, side="right") - 1, 0, len(counts) - 1))
+    counts = counts.copy()
+    beside = np.delete(counts[max(0, zero - 1) : zero + 2], min(1, zero))
+    counts[zero] = min(counts[zero], beside.max())
     most = max(zero, len(counts) - 1 - zero)
     best, least = span, np.inf
     for reach in range(most, levels // 2 - 1, -EVERY):

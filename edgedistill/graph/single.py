@@ -27,8 +27,10 @@ COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {
     "Mul": operator.mul,
     "Div": operator.truediv,
     "Equal": operator.eq,
+    "And": np.logical_and,
 }
-NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "And": True}
+EITHER = ("Add", "Mul", "And")  # neutral on both sides
 
 
 def single(model: Any, numbers: Mapping[str, int], feeds: Sequence[Feed]) -> Any | None:
@@ -70,6 +72,7 @@ class _Fold:
 
         self.graph, self.shapes = graph, shapes
         self.numbers: dict[str, np.ndarray] = {}  # tensors of one number, by name
+        self.counting: set[str] = set()  # tensors of 0, 1, 2, ... and nothing below
         self.fixed = {value.name for value in graph.output}  # names that must stay
         self.fixed |= {name for node in graph.node for name in captured(node)}
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -97,6 +100,8 @@ class _Fold:
         """Say whether a node needs not run: its readers read something else instead."""
         if node.domain or len(node.output) != 1:
             return False
+        if self._counts(node):
+            self.counting.add(node.output[0])
         number = self._number(node)
         if number is not None:
             self.numbers[node.output[0]] = number
@@ -108,11 +113,19 @@ class _Fold:
 
     def _number(self, node: Any) -> np.ndarray | None:
         """Return the one number that a node's result holds everywhere, or None."""
-        from onnx import helper
+        from onnx import helper, numpy_helper
 
         first = self.numbers.get(node.input[0]) if node.input else None
-        if node.op_type in CARRY:
+        if node.op_type in (*CARRY, "Gather"):  # whatever is looked up
             return first
+        if node.op_type == "ConstantOfShape":
+            value = attributes(node).get("value")
+            return numpy_helper.to_array(value).reshape(()) if value else np.zeros((), np.float32)
+        if node.op_type == "Where" and first is not None:
+            return self._known(node.input[1 if first else 2])
+        if node.op_type == "GreaterOrEqual" and node.input[0] in self.counting:
+            least = self._known(node.input[1])
+            return np.asarray(True) if least is not None and least <= 0 else None
         if node.op_type == "Cast" and first is not None:
             kind = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
             return first.astype(kind)
@@ -120,12 +133,24 @@ class _Fold:
             return np.logical_not(first)
         if node.op_type not in COMPUTE or not {*node.input} & {*self.numbers}:
             return None
-        left, right = (self.numbers.get(name, self.values.get(name)) for name in node.input)
+        left, right = map(self._known, node.input)
         if left is None or right is None:
             return None
         if node.op_type == "Div" and np.issubdtype(left.dtype, np.integer):
             return None  # rounds otherwise than numpy
         return np.asarray(COMPUTE[node.op_type](left, right))
+
+    def _known(self, name: str) -> np.ndarray | None:
+        """Return the number that a tensor holds everywhere: computed, or a constant of one."""
+        return self.numbers.get(name, self.values.get(name))
+
+    def _counts(self, node: Any) -> bool:
+        """Say whether a node's result counts from 0, or from a constant above, upwards."""
+        if node.op_type == "Range":
+            start, step = self._known(node.input[0]), self._known(node.input[2])
+            return start is not None and step is not None and bool(start >= 0 and step > 0)
+        kept = node.op_type in ("Identity", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Cast")
+        return kept and node.input[0] in self.counting
 
     def _same(self, node: Any) -> str | None:
         """Return the input that a node's result equals: added to 0, multiplied by 1, chosen."""
@@ -133,7 +158,7 @@ class _Fold:
         if node.op_type == "Where" and node.input[0] in self.numbers:
             pick = node.input[1 if self.numbers[node.input[0]] else 2]
         elif node.op_type in NEUTRAL:
-            places = [0, 1] if node.op_type in ("Add", "Mul") else [1]
+            places = [0, 1] if node.op_type in EITHER else [1]
             for place in places:
                 number = self.numbers.get(node.input[place])
                 if number is not None and number == NEUTRAL[node.op_type]:

@@ -6,6 +6,7 @@ The temperature here is fitted on validation for the app; distillation's never e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgedistill.errors import DataError
 THRESHOLDS = (0.5, 0.7, 0.9)
 BINS = 15  # of the calibration error (Guo et al., 2017)
 COLDEST, HOTTEST = 0.1, 10.0  # a validation split without an error would ask for temperature 0
-_ROWS = 4096  # handled at once
+_ROWS, _NUMBERS = 4096, 2_000_000  # handled at once, at most
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def fit_temperature(outputs: np.ndarray, truth: np.ndarray) -> float:
     (Guo et al., "On calibration of modern neural networks", 2017).
     """
     truth = np.asarray(truth).astype(np.int64).reshape(-1)
-    keep = (truth >= 0) & np.isfinite(outputs).all(axis=1)
-    logits, truth = np.asarray(outputs)[keep], truth[keep]
+    keep = (truth >= 0) & _finite(outputs)
+    which = slice(None) if keep.all() else keep  # a slice copies nothing
+    logits, truth = np.asarray(outputs)[which], truth[which]
     if not len(truth):
         raise DataError("no row carries a label: no temperature can be fitted")
     low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
@@ -63,9 +65,8 @@ def confidence(outputs: np.ndarray, truth: np.ndarray, temperature: float) -> Co
     """Return calibration error, and coverage and accuracy at the thresholds."""
     right = answers_of(outputs) == truth
     sure = np.empty(len(truth))
-    for first in range(0, len(truth), _ROWS):
-        part = slice(first, first + _ROWS)
-        finite = np.isfinite(outputs[part]).all(axis=1, keepdims=True)
+    for part in _parts(outputs):
+        finite = _finite(outputs[part])[:, None]
         sure[part] = _softmax(np.where(finite, outputs[part], 0.0), 1 / temperature).max(axis=1)
     bins = np.minimum((sure * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=right - sure, minlength=BINS)
@@ -89,9 +90,9 @@ def _softmax(logits: np.ndarray, inverse: float) -> np.ndarray:
 def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float, float]:
     """Return the first and second derivative of the mean NLL by 1 / T."""
     slope = bend = 0.0
-    for first in range(0, len(truth), _ROWS):
-        part = np.asarray(logits[first : first + _ROWS], dtype=np.float64)
-        wanted = truth[first : first + _ROWS]
+    for rows in _parts(logits):
+        part = np.asarray(logits[rows], dtype=np.float64)
+        wanted = truth[rows]
         part = part - part[np.arange(len(part)), wanted][:, None]
         p = _softmax(part, inverse)
         mean = (p * part).sum(axis=1)
@@ -102,5 +103,17 @@ def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float
 
 def answers_of(outputs: np.ndarray) -> np.ndarray:
     """Return the highest output of each row, -1 (never right) where one is not finite."""
-    finite = np.isfinite(outputs).all(axis=1)
-    return np.where(finite, outputs.argmax(axis=1), -1)
+    return np.where(_finite(outputs), outputs.argmax(axis=1), -1)
+
+
+def _finite(outputs: np.ndarray) -> np.ndarray:
+    # a row is finite where its ends are; `isfinite` of all would hold a second table
+    return np.isfinite(outputs.max(axis=1)) & np.isfinite(outputs.min(axis=1))
+
+
+def _parts(outputs: np.ndarray) -> Iterator[slice]:
+    """Yield slices of rows that are handled at once."""
+    rows, labels = outputs.shape
+    step = max(1, min(_ROWS, _NUMBERS // labels))
+    for first in range(0, rows, step):
+        yield slice(first, first + step)

@@ -16,14 +16,14 @@ import numpy as np
 
 from edgedistill.errors import DataError
 from edgedistill.judge.confidence import Confidence, answers_of, confidence
+from edgedistill.judge.resampling import resampled
 from edgedistill.records import Interval, Score
+from edgedistill.tasks import Statistics
 
 Z = 1.959963984540054  # two-sided 95 %
 POWER = 0.8416212335729143  # 80 % of a normal curve
-RESAMPLES = 10_000
 FEW = 5  # rows of a label below which its recall says nothing
 WORST = 10  # labels that are listed
-_ROOM = 4_000_000  # numbers held at once while resampling
 
 
 class Scoring(Protocol):
@@ -33,11 +33,11 @@ class Scoring(Protocol):
     UNIT: str
     HIGHER_IS_BETTER: bool
 
-    def statistics(self, outputs: np.ndarray, truth: np.ndarray, metric: str) -> np.ndarray:
-        """Return (examples, k) sums."""
+    def statistics(self, outputs: np.ndarray, truth: np.ndarray, metric: str) -> Statistics:
+        """Return what each example adds to the sums."""
 
     def score(self, sums: np.ndarray, metric: str) -> np.ndarray:
-        """Turn summed statistics (..., k) into scores (...)."""
+        """Turn sums (..., size) into scores (...)."""
 
 
 @dataclass(frozen=True)
@@ -88,30 +88,31 @@ def evaluate(
     `baseline_outputs` is None for the baseline itself; `temperature` None leaves confidence out.
     Raises `DataError` when no row has a label, or the two outputs differ in shape.
     """
-    truth = np.asarray(truth).astype(np.int64).reshape(-1)
-    if baseline_outputs is not None and np.shape(baseline_outputs) != np.shape(outputs):
-        raise DataError(
-            f"outputs of shape {np.shape(outputs)} can't be paired with the baseline's, "
-            f"{np.shape(baseline_outputs)}"
-        )
-    known = truth >= 0
-    if not known.any():
-        raise DataError("no row carries a label: there is nothing to score")
-    truth, mine = truth[known], np.asarray(outputs)[known]
-    theirs = None if baseline_outputs is None else np.asarray(baseline_outputs)[known]
+    mine, theirs, truth = _labelled(outputs, baseline_outputs, truth)
     score, drop, error = _scored(mine, theirs, truth, task=task, metric=metric, seed=seed)
+    scores = {
+        name: score if name == metric else _point(mine, truth, task, name) for name in task.METRICS
+    }
     paired = {} if theirs is None else _paired(mine, theirs, truth, labels)
     return Evaluation(
         metric=metric,
         unit=task.UNIT,
         score=score,
-        scores={name: _point(mine, truth, task, name) for name in task.METRICS} | {metric: score},
+        scores=scores,
         drop=drop,
         drop_error=error,
         confidence=None if temperature is None else confidence(mine, truth, temperature),
-        not_finite=int((~np.isfinite(mine).all(axis=1)).sum()),
+        not_finite=int((answers_of(mine) < 0).sum()),
         **paired,
     )
+
+
+def score_of(
+    outputs: np.ndarray, truth: np.ndarray, *, task: Scoring, metric: str, seed: int = 0
+) -> Score:
+    """Score the outputs (rows, labels) by one metric alone, with its interval."""
+    mine, _, truth = _labelled(outputs, None, truth)
+    return _scored(mine, None, truth, task=task, metric=metric, seed=seed)[0]
 
 
 def gain(
@@ -128,9 +129,28 @@ def gain(
     What a teacher was worth: the student's outputs against its control's. Positive is better,
     whichever way the metric runs.
     """
-    drop = evaluate(outputs, truth, others, task=task, metric=metric, labels=(), seed=seed).drop
+    mine, theirs, truth = _labelled(outputs, others, truth)
+    _, drop, _ = _scored(mine, theirs, truth, task=task, metric=metric, seed=seed)
     assert drop is not None and drop.low is not None and drop.high is not None
     return Interval(0.0 - drop.value, 0.0 - drop.high, 0.0 - drop.low)
+
+
+def _labelled(
+    outputs: np.ndarray, others: np.ndarray | None, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return both outputs and the truth of the rows that carry a label; see `evaluate`."""
+    truth = np.asarray(truth).astype(np.int64).reshape(-1)
+    if others is not None and np.shape(others) != np.shape(outputs):
+        raise DataError(
+            f"outputs of shape {np.shape(outputs)} can't be paired with the baseline's, "
+            f"{np.shape(others)}"
+        )
+    known = truth >= 0
+    if not known.any():
+        raise DataError("no row carries a label: there is nothing to score")
+    which = slice(None) if known.all() else known  # a slice copies nothing
+    theirs = None if others is None else np.asarray(others)[which]
+    return np.asarray(outputs)[which], theirs, truth[which]
 
 
 # ---------------------------------------------------------------- intervals
@@ -157,48 +177,6 @@ def paired_drop(lost: int, gained: int, rows: int) -> tuple[Interval, float]:
     return Interval(100 * value, 100 * low, 100 * high), 100 * error
 
 
-def resampled(
-    mine: np.ndarray,
-    theirs: np.ndarray | None,
-    truth: np.ndarray,
-    *,
-    task: Scoring,
-    metric: str,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return 10,000 bootstrap scores of both, of the same draws within each label.
-
-    Rows of a label with the same sums are drawn as one class of a multinomial: the same
-    distribution as drawing rows, in memory that does not grow with them.
-    """
-    patterns, shares, sizes, starts = [], [], [], [0]
-    for label in np.unique(truth):
-        rows = np.flatnonzero(truth == label)
-        sums = [task.statistics(mine[rows], truth[rows], metric)]
-        if theirs is not None:
-            sums.append(task.statistics(theirs[rows], truth[rows], metric))
-        unique, counts = np.unique(np.concatenate(sums, axis=1), axis=0, return_counts=True)
-        patterns.append(unique.astype(np.float64))
-        shares.append(counts / len(rows))
-        sizes.append(len(rows))
-        starts.append(starts[-1] + len(unique))
-    table = np.concatenate(patterns)
-    width = table.shape[1] // (1 if theirs is None else 2)
-    rng = np.random.default_rng(seed)
-    step = max(1, min(RESAMPLES, _ROOM // max(table.shape)))
-    own, other = [], []
-    for first in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - first)
-        draws = np.empty((count, len(table)))
-        for index, (share, size) in enumerate(zip(shares, sizes, strict=True)):
-            draws[:, starts[index] : starts[index + 1]] = rng.multinomial(size, share, size=count)
-        summed = draws @ table
-        own.append(task.score(summed[:, :width], metric))
-        if theirs is not None:
-            other.append(task.score(summed[:, width:], metric))
-    return np.concatenate(own), np.concatenate(other) if other else None
-
-
 def _scored(
     mine: np.ndarray,
     theirs: np.ndarray | None,
@@ -208,40 +186,39 @@ def _scored(
     metric: str,
     seed: int,
 ) -> tuple[Score, Interval | None, float | None]:
+    """Return the score, the paired drop and one standard error of it."""
     rows = len(truth)
-    value = _point(mine, truth, task, metric).value
     if metric == "accuracy":
-        right = _right(mine, truth)
+        right = answers_of(mine) == truth
         low, high = wilson(int(right.sum()), rows)
-        score = Score(value, 100 * low, 100 * high, rows)
+        score = Score(_point(mine, truth, task, metric).value, 100 * low, 100 * high, rows)
         if theirs is None:
             return score, None, None
-        before = _right(theirs, truth)
+        before = answers_of(theirs) == truth
         lost, gained = int((before & ~right).sum()), int((right & ~before).sum())
         return score, *paired_drop(lost, gained, rows)
-    own, other = resampled(mine, theirs, truth, task=task, metric=metric, seed=seed)
-    low, high = np.quantile(own, (0.025, 0.975))
+
+    def score_of_sums(sums: np.ndarray) -> np.ndarray:
+        return task.score(sums, metric)
+
+    own = task.statistics(mine, truth, metric)
+    other = None if theirs is None else task.statistics(theirs, truth, metric)
+    own_scores, other_scores = resampled(own, other, truth, score=score_of_sums, seed=seed)
+    value = float(score_of_sums(own.sums()))
+    low, high = np.quantile(own_scores, (0.025, 0.975))
     score = Score(value, float(low), float(high), rows)
-    if theirs is None or other is None:
+    if other is None or other_scores is None:
         return score, None, None
     sign = 1.0 if task.HIGHER_IS_BETTER else -1.0
-    drops = sign * (other - own)
+    drops = sign * (other_scores - own_scores)
     low, high = np.quantile(drops, (0.025, 0.975))
-    drop = sign * (_point(theirs, truth, task, metric).value - value)
+    drop = sign * (float(score_of_sums(other.sums())) - value)
     return score, Interval(drop, float(low), float(high)), float(drops.std())
 
 
 def _point(outputs: np.ndarray, truth: np.ndarray, task: Scoring, metric: str) -> Score:
-    total: Any = 0.0
-    for first in range(0, len(truth), 4096):
-        part = slice(first, first + 4096)
-        sums = task.statistics(outputs[part], truth[part], metric)
-        total = total + np.asarray(sums, dtype=np.float64).sum(axis=0)
-    return Score(float(task.score(total, metric)), None, None, len(truth))
-
-
-def _right(outputs: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return answers_of(outputs) == truth
+    sums = task.statistics(outputs, truth, metric).sums()
+    return Score(float(task.score(sums, metric)), None, None, len(truth))
 
 
 # ---------------------------------------------------------------- beside the baseline, by label

@@ -23,6 +23,9 @@ class Loss(Protocol):
     READS_TEACHER: bool
     NEEDS_TRUTH: bool  # rows without a label are left out of its mean
     DIMENSIONS: tuple[str, ...]  # both shapes have them, or there is nothing to read ("layers")
+    OUTPUTS: tuple[
+        str, ...
+    ]  # kinds of a task's outputs that it reads ("classes"); none: it doesn't
 
     def needs(
         self, settings: Any, student_shape: Shape, teacher_shape: Shape

@@ -18,6 +18,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ("layers", "heads")
+OUTPUTS = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ("stages", "channels")
+OUTPUTS = ()
 
 
 @dataclass(frozen=True)

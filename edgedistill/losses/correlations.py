@@ -16,6 +16,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ()
+OUTPUTS = ("classes",)
 
 SMALLEST = 1e-8  # of a product of deviations, so that answers that never vary divide
 

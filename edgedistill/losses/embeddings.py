@@ -16,6 +16,7 @@ from edgedistill.records import Shape
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ("layers", "hidden")
+OUTPUTS = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from edgedistill.settings import setting
 READS_TEACHER = False
 NEEDS_TRUTH = True
 DIMENSIONS = ()
+OUTPUTS = ("classes",)
 
 
 @dataclass(frozen=True)

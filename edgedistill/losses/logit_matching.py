@@ -13,6 +13,7 @@ from typing import Any
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ()
+OUTPUTS = ("classes",)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ("layers", "hidden", "heads")
+OUTPUTS = ()
 
 KINDS = ("query", "key", "value")
 MOST = 48  # relation heads, as the paper has them

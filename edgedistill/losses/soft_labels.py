@@ -11,6 +11,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ()
+OUTPUTS = ("classes",)
 
 
 @dataclass(frozen=True)

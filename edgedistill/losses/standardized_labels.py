@@ -16,6 +16,7 @@ from edgedistill.settings import setting
 READS_TEACHER = True
 NEEDS_TRUTH = False
 DIMENSIONS = ()
+OUTPUTS = ("classes",)
 OWN_TEMPERATURE = True  # of logits whose deviation is 1, the recipe's would leave next to nothing
 
 SMALLEST = 1e-7  # deviation, so that equal logits divide

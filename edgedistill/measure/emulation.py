@@ -48,6 +48,7 @@ ARM64_MAX = "arm64-max"  # all that qemu knows: "max" alone is x86's
 MAX = "max,sme=off"  # onnxruntime dies of the matrix extension as emulated
 # What names numpy's kernels for this host is no word for another: it may lack their instructions.
 UNSET = ("-U", "OPENBLAS_CORETYPE", "-U", "OPENBLAS_L2_SIZE")
+OTHER_X86 = re.compile(r"(486|pentium[23]?|qemu32|kvm32|coreduo|n270|athlon|base)(-v\d+)?")
 OTHER_ARM = re.compile(r"max|host|cortex-a(7|8|9|15)|(cortex-[mr]|arm|pxa|sa1|ti9)\d.*")
 VERSION = re.compile(r"-(v\d+|IBRS|noTSX|IBPB)\b")
 
@@ -236,7 +237,7 @@ def first(names: Iterable[str]) -> str | None:
 
 @cache
 def _known(qemu: str) -> tuple[str, ...]:
-    """List the processors of a qemu that can run what we run: no versions of one, none of 32 bit.
+    """List the processors of a qemu that can run what we run: none of 32 bit.
 
     Lines are "x86 NAME   about" (later qemus leave out the "x86"), or "  NAME" on arm64.
     """
@@ -244,7 +245,7 @@ def _known(qemu: str) -> tuple[str, ...]:
     listed = told.stdout.partition("Recognized CPUID flags")[0]
     found = re.findall(r"^(?:x86 +| {2})(\S+)", listed, re.M)
     if Path(qemu).name not in QEMU_ARM64:
-        return tuple(found)
+        return tuple(each for each in found if not OTHER_X86.fullmatch(each))
     return (*(each for each in found if not OTHER_ARM.fullmatch(each)), ARM64_MAX)
 
 

@@ -77,7 +77,7 @@ def recovered(
     }
     rows = reading.read(steps, wishes.counted(steps.task.MADE), answered=True).rows
     each = training.settings["batch"] * steps.processes
-    planned = pace.steps(rows, epochs=wishes.planned("prune").epochs, batch=each)
+    planned = wishes.steps("prune", rows, each)
     if "epochs" not in steps.job.stages.get("prune", {}):
         planned = min(planned, max(1, training.settings["steps"] // 2))
     rest = {name: thing for name, thing in training.inputs.items() if name != "student.0"}

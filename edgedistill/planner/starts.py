@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgedistill import plugins
-from edgedistill.errors import JobError
+from edgedistill.errors import JobError, ModelError
 from edgedistill.planner.steps import Steps, Tutor
 from edgedistill.planner.students import Student, initial, named, trained
 from edgedistill.records import Step
@@ -76,7 +76,10 @@ def assistant(steps: Steps) -> tuple[Student, Tutor] | None:
     text = steps.job.student.assistant
     if not text:
         return None
-    student = named(steps, text)
+    try:
+        student = named(steps, text)
+    except ModelError as error:
+        raise ModelError(f"student.assistant: {error}") from None
     if student.shape == steps.facts.teacher.shape:
         raise JobError(f"student.assistant '{text}' is the teacher itself: name a smaller shape")
     family: Any = plugins.find("families", student.reader.family)

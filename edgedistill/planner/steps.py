@@ -160,8 +160,9 @@ class Steps:
         weights = self.wishes.settings("label").weights or (1.0,) * count
         if len(weights) != count or not any(weights):
             several = f"{count} teacher" + ("s" if count > 1 else "")
+            wrong = f"{len(weights)} weights for {several}" if any(weights) else "none is above 0"
             raise JobError(
-                f"label.weights: {len(weights)} weights for {several}, or none above 0: "
+                f"label.weights: {wrong}: "
                 "the first is that of model.path, then those of model.teachers"
             )
         return weights
@@ -179,7 +180,6 @@ class Steps:
             )
         if model.has_head and wish != "always":
             return model.source
-        epochs = self.wishes.planned("finetune").epochs
         batch = self.wishes.settings("finetune").batch
         usual = {"whole": pace.finetuning(model.shape.get("hidden", 768))}
         rows = reading.read(self, answered=False)
@@ -190,7 +190,7 @@ class Steps:
             encoder=model.encoder,
             rate=getattr(plugins.find("families", model.family), "RATE", usual)["whole"],
             repeats=rows.repeats,
-            steps=pace.steps(rows.rows, epochs=epochs, batch=batch * self.processes),
+            steps=self.wishes.steps("finetune", rows.rows, batch * self.processes),
         )
 
     # ------------------------------------------------------------ graphs
@@ -221,6 +221,12 @@ class Steps:
         length = self.target.runtime.fixed
         if not length:
             return None
+        longest = of.encoder.get("max_length", 0)
+        if longest > length:
+            raise JobError(
+                f"the target '{self.target.name}' fixes graphs to {length} tokens, and texts are "
+                f"read up to {longest}: --set task.max_length={length}"
+            )
         if graph.stage == "quantize":
             exported = graph.inputs["graph.0"]
             assert isinstance(exported, Step)

@@ -119,7 +119,7 @@ def trained(
     facts, wishes, reader = steps.facts, _wishes(steps, student), student.reader
     told, wish = wishes.of("distill"), wishes.settings("distill")
     kinds = tuple(wishes.made(steps.task.MADE))
-    losses = wishes.losses(steps.task.LOSSES, student.shape, _taught_by(steps, tutor))
+    losses = wishes.losses(steps.task.OUTPUTS, student.shape, _taught_by(steps, tutor))
     found = objective.weighed(losses, wish.alpha)
     if control:
         told = {name: value for name, value in told.items() if name not in OF_THE_TEACHER}
@@ -149,9 +149,7 @@ def trained(
         family=reader.family,
         losses={loss.name: loss.plain() for loss in losses},
         repeats=rows.repeats,
-        steps=pace.steps(
-            once.rows, epochs=wishes.planned("distill").epochs, batch=wish.batch * steps.processes
-        ),
+        steps=wishes.steps("distill", once.rows, wish.batch * steps.processes),
         encoder=reader.encoder,
     )
 

@@ -12,7 +12,7 @@ from edgedistill.job import Job
 from edgedistill.planner.facts import Facts
 from edgedistill.records import Shape
 from edgedistill.settings import coerce, names, setting
-from edgedistill.train import objective, recipe
+from edgedistill.train import objective, pace, recipe
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,22 @@ class Wishes:
         told = {name: value for name, value in self._all(stage).items() if name in known}
         return coerce(PLANNED[stage], told, stage)
 
-    def losses(self, listed: tuple[str, ...], *shapes: Shape) -> tuple[objective.Told, ...]:
+    def steps(self, stage: str, rows: int, batch: int) -> int:
+        """Return how many steps a training of a stage takes: its epochs, as many as the job says.
+
+        Where it says none, those of the recipe, and more of them where rows are few.
+        """
+        asked = "epochs" in self.job.stages.get(stage, {})
+        fewest = 1 if asked else pace.FEWEST
+        return pace.steps(rows, epochs=self.planned(stage).epochs, batch=batch, fewest=fewest)
+
+    def losses(self, outputs: str, *shapes: Shape) -> tuple[objective.Told, ...]:
         """Return the losses: the recipe's, what the job says of each laid over it.
 
-        `listed` are those that make sense for the task; a file of the user's own does too. Of a
-        recipe's losses those count that find what they read in models of these shapes, so that one
-        recipe can serve encoders and convolutions; the job's must be among them, and at least one
-        that reads more than logits, where there are such. Raises `JobError`.
+        Each that reads outputs must know those of the task. Of a recipe's losses those count that
+        find what they read in models of these shapes, so that one recipe can serve encoders and
+        convolutions; the job's must be among them, and at least one that reads more than logits,
+        where there are such. Raises `JobError`.
         """
         told = self.job.stages.get("distill", {}).get("losses", {})
         if not isinstance(told, Mapping):
@@ -90,10 +99,10 @@ class Wishes:
         allowed = self.job.run.allow_code
         found = objective.read(merged, place="distill.losses", allow_code=allowed)
         for one in found:
-            if one.name not in listed and not one.name.endswith(".py"):
+            if not one.serves(outputs):
                 raise JobError(
-                    f"distill.losses: '{one.name}' makes no sense for {self.facts.task}: "
-                    f"{nearest(one.name, listed)}"
+                    f"distill.losses: '{one.name}' makes no sense for {self.facts.task}, whose "
+                    f"outputs are {outputs}: it reads {_words(one.plugin.OUTPUTS)}"
                 )
             lacks = one.lacks(*shapes)
             if lacks and one.name in told and (one.first or one.last):

@@ -51,8 +51,9 @@ def run(
     inputs: Mapping[str, Path], settings: Settings, out: Path, progress: Progress
 ) -> Mapping[str, Any]:
     """Adopt a graph folder; returns facts about the graph, and how it compares with the given."""
-    from edgedistill.graph import adopt, clean, compare, inspect, session, simplify, single
+    from edgedistill.graph import adopt, clean, compare, first_token, inspect, session, simplify
     from edgedistill.graph import feeds as feeds_of
+    from edgedistill.graph import single as singles
 
     source = inputs["graph.0"]
     task: Any = doors.find("tasks", settings.task, allow_code=True)
@@ -75,12 +76,13 @@ def run(
     feeds = list(_feeds(examples, encoder, session.fixed(fresh), settings))
     if len({next(iter(feed.values())).shape for feed in feeds}) > 2:
         simplify.fold_shapes(made, feeds)
+        made = first_token.narrow(made, simplify.observed(made, feeds))
     compared = compare.hold(
         _as_given(source, given, settings), _as_ours(made, softmax=softmax), feeds, shapes=1
     )
     if settings.single and not settings.fixed and not any(session.fixed(fresh)):
         numbers = feeds_of.numbers(examples, encoder)
-        made = single.single(made, numbers, feeds) or made
+        made = singles.single(made, numbers, feeds) or made
         alone = [_typed(encoder.batch([row]), settings) for row in examples]
         given_alone, ours = _as_given(source, given, settings), _as_ours(made, softmax=softmax)
         compare.hold(given_alone, ours, alone, shapes=1)

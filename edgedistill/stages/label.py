@@ -104,7 +104,7 @@ def run(
             here = slice(done, done + len(mean))
             if known[here].any():
                 kept, truth = mean[known[here]], examples.truth[here][known[here]]
-                sums.append(task.statistics(kept, truth, task.METRICS[0]).sum(axis=0))
+                sums.append(task.statistics(kept, truth, task.METRICS[0]).sums())
             for row in np.clip(mean, -65504, 65504).astype(np.float16):
                 yield {"logits": row}
             done += len(mean)

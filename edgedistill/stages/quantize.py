@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill import plugins as doors
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, nearest
 from edgedistill.records import Progress
 from edgedistill.settings import coerce, setting
 from edgedistill.stages import indexed
@@ -89,6 +89,7 @@ def run(
         made = scheme.apply(parent, calibration if scheme.CALIBRATES else None, told)
         return clean.clean(halves.halve(made), ir=parent.ir_version)
 
+    _say_unknown(getattr(told, "floats", ()), scheme, parent, settings.scheme, progress)
     made = apply(told, rows.order)
     recovered: dict[str, Any] = {}
     if settings.recover and indexed(inputs, "validation") and hasattr(told, "floats"):
@@ -117,6 +118,21 @@ def run(
         "recovered": recovered or None,
         "bytes_parent": (source / "model.onnx").stat().st_size,
     }
+
+
+def _say_unknown(
+    floats: Sequence[str], scheme: Any, parent: Any, name: str, progress: Progress
+) -> None:
+    """Say which operators that are to stay in float this graph does not have.
+
+    No error: another graph of the same build (the teacher's, a student's) may have them.
+    """
+    if not floats:
+        return
+    known = scheme.quantizable(parent, scheme.Settings())
+    for each in sorted({*floats} - {*known}):
+        text = f"{name}: floats names '{each}', which int8 does not touch here: "
+        progress({"kind": "note", "text": text + nearest(each, known)})
 
 
 def _precision(model: Any, scheme: Any) -> str:
@@ -203,7 +219,7 @@ class _Held:
     def score(self, logits: np.ndarray, truth: np.ndarray) -> float:
         """Return the task's score in points; 0 where nothing has a truth."""
         task: Any = doors.find("tasks", self.settings.task, allow_code=True)
-        sums = task.statistics(logits, truth, self.settings.metric).sum(axis=0)
+        sums = task.statistics(logits, truth, self.settings.metric).sums()
         return float(np.nan_to_num(task.score(sums, self.settings.metric)))
 
 

@@ -13,10 +13,30 @@ A *batch* is what the ONNX graph is fed: a dict of numpy arrays by input name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What each example adds to the sums that a metric is computed from.
+
+    An example adds `values[i, j]` to the sum `columns[i, j]`; with 0 it adds nothing. A metric by
+    label has sums for every label, of which an example touches two or three: so what is held grows
+    with the examples, not with examples times labels.
+    """
+
+    columns: np.ndarray  # (examples, few) int64, from 0 to size - 1
+    values: np.ndarray  # (examples, few) float64
+    size: int  # how many sums there are
+
+    def sums(self) -> np.ndarray:
+        """Add up all examples: (size,) float64."""
+        added = np.bincount(self.columns.ravel(), self.values.ravel(), minlength=self.size)
+        return added.astype(np.float64)  # without examples they are whole numbers
 
 
 class Encoder(Protocol):
@@ -53,7 +73,7 @@ class Task(Protocol):
     METRICS: tuple[str, ...]  # the first is the default
     UNIT: str  # "points"
     HIGHER_IS_BETTER: bool
-    LOSSES: tuple[str, ...]  # the losses that make sense, by name
+    OUTPUTS: str  # what its outputs are to a loss: "classes", of which one is right
     MADE: tuple[str, ...]  # kinds of made rows that it offers
     READS_MODEL: tuple[str, ...]  # those of them that are made by the teacher's weights
     PACKAGES: tuple[str, ...]  # packages whose version can change an encoding
@@ -132,11 +152,15 @@ class Task(Protocol):
         named twice is made twice, with other draws.
         """
 
-    def statistics(self, outputs: np.ndarray, truth: np.ndarray, metric: str) -> np.ndarray:
-        """Return (examples, k) sums from which `score` computes the metric of any subset."""
+    def statistics(self, outputs: np.ndarray, truth: np.ndarray, metric: str) -> Statistics:
+        """Return what each example adds to the sums that `score` turns into the metric.
+
+        `outputs` (examples, labels), `truth` (examples,) with -1 for one that counts nowhere. The
+        sums of any examples, drawn once or often, give the metric of those.
+        """
 
     def score(self, sums: np.ndarray, metric: str) -> np.ndarray:
-        """Turn summed statistics (..., k) into scores in points (...)."""
+        """Turn sums (..., size) into scores in points (...)."""
 
     def decode(
         self, outputs: np.ndarray, labels: Sequence[str], temperature: float

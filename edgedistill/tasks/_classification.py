@@ -1,62 +1,62 @@
 """What text and image classification share: metrics by sums, decoding, the default metric.
 
-A score is computed from sums of per-example statistics, so that an interval by resampling costs k
+A score is computed from sums of per-example statistics, so that an interval by resampling costs
 sums and not a scoring of every resample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from edgedistill.tasks import Statistics
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 UNIT = "points"
 HIGHER_IS_BETTER = True
-LOSSES = (
-    "attention_maps", "attention_transfer", "correlations", "decoupled_labels", "embeddings",
-    "feature_maps", "hard_labels", "hidden_states", "logit_matching", "relations", "soft_labels",
-    "standardized_labels",
-)  # fmt: skip
+OUTPUTS = "classes"
 
 
 def predicted(outputs: np.ndarray) -> np.ndarray:
     """Return the index of the highest output (examples,); -1 where an output is not a number."""
-    finite = np.isfinite(outputs).all(axis=1)
-    return np.where(finite, np.nan_to_num(outputs).argmax(axis=1), -1)
+    # a row is finite where its ends are; `isfinite` of all would hold a second table
+    finite = np.isfinite(outputs.max(axis=1)) & np.isfinite(outputs.min(axis=1))
+    return np.where(finite, outputs.argmax(axis=1), -1)
 
 
-def statistics(outputs: np.ndarray, truth: np.ndarray, metric: str) -> np.ndarray:
-    """Return the (examples, k) float32 statistics whose sums `score` turns into the metric.
+def statistics(outputs: np.ndarray, truth: np.ndarray, metric: str) -> Statistics:
+    """Return what each example adds to the sums that `score` turns into the metric.
 
     `outputs` (examples, labels), `truth` (examples,) with -1 for an unlabelled example, which
-    counts nowhere. Columns: accuracy [right, counted]; balanced accuracy [right, rows] of each
-    label; macro-F1 [right, rows, predicted] of each label.
+    counts nowhere. Sums: accuracy [right, counted]; balanced accuracy [right, rows] of each
+    label; macro-F1 [right, rows, predicted] of each label. Raises `ValueError` for an unknown
+    metric and, where sums are by label, for a truth that is no label.
     """
     outputs, truth = np.asarray(outputs), np.asarray(truth).astype(np.int64)
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric '{metric}'")
     answer = predicted(outputs)
     known = truth >= 0
     right = known & (answer == truth)
-    if metric == "accuracy":
-        return np.stack([right, known], axis=1).astype(np.float32)
     labels = outputs.shape[1]
-    parts = [_one_hot(truth, right, labels), _one_hot(truth, known, labels)]
-    if metric == "macro_f1":
-        parts.append(_one_hot(answer, known & (answer >= 0), labels))
-    elif metric != "balanced_accuracy":
-        raise ValueError(f"unknown metric '{metric}'")
-    return np.concatenate(parts, axis=1)
-
-
-def _one_hot(index: np.ndarray, where: np.ndarray, labels: int) -> np.ndarray:
-    table = np.zeros((len(index), labels), dtype=np.float32)
-    rows = np.flatnonzero(where)
-    table[rows, index[rows]] = 1
-    return table
+    groups: list[tuple[Any, np.ndarray]] = [(0, right), (1, known)]  # the sum, and who adds 1 to it
+    size = 2
+    if metric != "accuracy":
+        if len(truth) and truth.max() >= labels:
+            raise ValueError(f"truth {truth.max()} is none of the {labels} labels")
+        groups, size = [(truth, right), (labels + truth, known)], 2 * labels
+        if metric == "macro_f1":
+            groups.append((2 * labels + answer, known & (answer >= 0)))
+            size = 3 * labels
+    columns = np.stack([np.where(counts, column, 0) for column, counts in groups], axis=1)
+    values = np.stack([counts for _, counts in groups], axis=1)
+    return Statistics(columns.astype(np.int64), values.astype(np.float64), size)
 
 
 def score(sums: np.ndarray, metric: str) -> np.ndarray:
-    """Turn summed statistics (..., k) into points (...); not a number where nothing was counted.
+    """Turn sums (..., size) into points (...); not a number where nothing was counted.
 
     Macro-F1 is the mean over the labels that occur in the truth or among the answers, balanced
     accuracy the mean recall over the labels that occur in the truth (as scikit-learn has them).
@@ -66,14 +66,15 @@ def score(sums: np.ndarray, metric: str) -> np.ndarray:
         if metric == "accuracy":
             return np.asarray(100 * sums[..., 0] / sums[..., 1])
         if metric == "balanced_accuracy":
-            right, rows = np.split(sums, 2, axis=-1)
-            each, occurs = right / rows, rows > 0
+            right, of = np.split(sums, 2, axis=-1)
+            most = 100
         elif metric == "macro_f1":
             right, rows, answers = np.split(sums, 3, axis=-1)
-            each, occurs = 2 * right / (rows + answers), rows + answers > 0
+            of, most = rows + answers, 200
         else:
             raise ValueError(f"unknown metric '{metric}'")
-        return np.asarray(100 * np.where(occurs, each, 0).sum(axis=-1) / occurs.sum(axis=-1))
+        each = right / np.maximum(of, 1)  # counts: where there is none, none is right
+        return np.asarray(most * each.sum(axis=-1) / np.count_nonzero(of, axis=-1))
 
 
 def default_metric(rows: Mapping[str, int]) -> tuple[str, str | None]:

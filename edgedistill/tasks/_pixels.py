@@ -105,6 +105,7 @@ class ImageEncoder:
         self._settings = read_settings(folder)
         self.height, self.width = self._settings["size"]
         self.channels: int = self._settings["channels"]
+        self.mode = "L" if self.channels == 1 else "RGB"  # Pillow's name of gray and of colours
         about = {name: value for name, value in self._settings.items() if name != "format"}
         self.facts: Mapping[str, Any] = {"kind": "image", "file": FILE, **about}
 
@@ -118,7 +119,7 @@ class ImageEncoder:
         if not isinstance(content, bytes):
             found = "nothing" if content is None else type(content).__name__
             raise DataError(f"'image' should be the bytes of an image file, found {found}")
-        image = _decode(content, "L" if self.channels == 1 else "RGB")
+        image = decoded(content, self.mode)
         pixels = np.asarray(self._resized(image), dtype=np.uint8)
         pixels = pixels.reshape(*pixels.shape[:2], self.channels)
         return {"pixels": _centre(pixels, self.height, self.width)}
@@ -158,7 +159,7 @@ class ImageEncoder:
         write_settings(out, self._settings)
 
 
-def _decode(content: bytes, mode: str) -> Any:
+def decoded(content: bytes, mode: str) -> Any:
     """Decode an image file to gray ("L") or "RGB", upright. Raises `DataError`."""
     from PIL import Image, ImageOps
 

@@ -12,8 +12,8 @@ from edgedistill.errors import JobError, nearest
 from edgedistill.tasks import _golden_images, _made_images, _pixels
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
-    LOSSES,
     METRICS,
+    OUTPUTS,
     UNIT,
     decode,
     default_metric,
@@ -24,7 +24,7 @@ from edgedistill.tasks._pixels import ImageEncoder, image_settings, write_settin
 from edgedistill.tasks._processors import image_settings_of
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "LOSSES", "MADE", "METRICS", "PACKAGES",
+    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "MADE", "METRICS", "OUTPUTS", "PACKAGES",
     "READS_MODEL", "UNIT", "compare_encoder", "decode", "default_metric", "encoder_settings",
     "forward", "golden", "image_settings", "made", "model_class", "open_encoder",
     "prepare_encoder", "score", "statistics", "write_settings",
@@ -60,21 +60,18 @@ def compare_encoder(
 ) -> str | None:
     """Compare with transformers' own image processor of that folder; the difference, or None.
 
-    Loads torch. With its Pillow processors the pixels are equal; where torchvision is installed
-    transformers resizes with that, which rounds otherwise: three levels of 255 are allowed for one
-    pixel, half a level over all.
+    Loads torch. Processors take decoded images: both sides get what is decoded here, upright. With
+    transformers' Pillow processors the pixels are equal; where torchvision is installed it resizes
+    with that, which rounds otherwise: three levels of 255 are allowed for one pixel, half a level
+    over all.
     """
-    import io
-
-    from PIL import Image
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(str(model))
     one_level = encoder.facts["rescale"] / min(encoder.facts["std"])
     for index, example in enumerate(examples):
         ours = encoder.batch([encoder.encode(example)])["pixel_values"]
-        with Image.open(io.BytesIO(example["image"])) as image:
-            plain = image.convert("L" if encoder.channels == 1 else "RGB")
+        plain = _pixels.decoded(example["image"], encoder.mode)
         theirs = processor(plain, return_tensors="np")["pixel_values"]
         if theirs.shape != ours.shape:
             return f"image {index}: shape {ours.shape}, transformers: {theirs.shape}"

@@ -20,8 +20,8 @@ from edgedistill.tasks import (
 )
 from edgedistill.tasks._classification import (
     HIGHER_IS_BETTER,
-    LOSSES,
     METRICS,
+    OUTPUTS,
     UNIT,
     decode,
     default_metric,
@@ -31,7 +31,7 @@ from edgedistill.tasks._classification import (
 from edgedistill.tasks._tokens import TextEncoder, max_length_for
 
 __all__ = [
-    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "LOSSES", "MADE", "METRICS", "PACKAGES",
+    "EXAMPLES", "HIGHER_IS_BETTER", "INPUTS", "MADE", "METRICS", "OUTPUTS", "PACKAGES",
     "READS_MODEL", "UNIT", "check_fold", "compare_encoder", "decode", "default_metric",
     "encoder_settings", "fold", "folded_files", "forward", "golden", "made", "max_length_for",
     "model_class", "open_encoder", "prepare_encoder", "score", "statistics",

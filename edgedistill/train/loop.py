@@ -125,7 +125,7 @@ def _score(found: np.ndarray, examples: batches.Examples, work: Work) -> float:
     if not len(known):
         raise DataError("no row has a label to score by")
     metric = work.training.metric
-    sums = work.task.statistics(found[known], examples.truth[known], metric).sum(axis=0)
+    sums = work.task.statistics(found[known], examples.truth[known], metric).sums()
     return round(float(work.task.score(sums, metric)), 6)
 
 

@@ -48,6 +48,11 @@ class Told:
         """Say whether it reads more of the models than their logits, by what it declares."""
         return bool(getattr(self.plugin, "DIMENSIONS", ()))
 
+    def serves(self, outputs: str) -> bool:
+        """Say whether it reads outputs of that kind, or none at all."""
+        known = getattr(self.plugin, "OUTPUTS", ())
+        return not known or outputs in known
+
     def lacks(self, *shapes: Shape) -> tuple[str, ...]:
         """Name the dimensions that it reads and a shape has not: then it has nothing to read."""
         wanted = getattr(self.plugin, "DIMENSIONS", ())

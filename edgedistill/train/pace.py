@@ -65,13 +65,13 @@ def every(training: Training) -> int:
     return training.evaluate_every or max(1, math.ceil(training.steps / 12))
 
 
-def steps(rows: int, *, epochs: float, batch: int) -> int:
+def steps(rows: int, *, epochs: float, batch: int, fewest: int = FEWEST) -> int:
     """Return how many steps a training takes: that many epochs, more of them where rows are few.
 
-    Few rows are seen up to 60 times, until `FEWEST` steps are made.
+    Few rows are seen up to 60 times, until `fewest` steps are made.
     """
     each = max(rows // batch, 1)
-    return max(1, round(epochs * each), min(round(MOST_EPOCHS * each), FEWEST))
+    return max(1, round(epochs * each), min(round(MOST_EPOCHS * each), fewest))
 
 
 def finetuning(width: int) -> float:

@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
 from edgedistill import bench, bundle
 from edgedistill import report as reports
-from edgedistill.bundle import Contents, Evidence, commands, cost, gate
+from edgedistill.bundle import Contents, Evidence, commands, cost, evidence, gate, given
 from edgedistill.errors import BundleError, DataError, TargetError, UsageError
 from edgedistill.judge.evidence import Evaluation
 from edgedistill.records import Figures, Latency, Measured, Yardstick
@@ -142,6 +144,18 @@ def test_rows_that_the_evidence_lacks_leave_the_drop_unchecked(
     (drop,) = [one for one in result.checks if one.limit == "max_drop_points"]
     assert drop.state == "unchecked" and drop.value is None
     assert ("no 'phone.evidence.npz'" if count is None else "lacks") in drop.reason
+
+
+def test_evidence_of_a_bundle_that_lay_there_before_is_none(write, rows: Path, measured: list):
+    """A build that is killed when its bundle is in place leaves that of the one before."""
+    out = write(kept())
+    place = out.with_name("phone.evidence.npz")
+    old = evidence.read(place, bundle.load(out).labels)
+    evidence.write(place, kept(), bundle.load(out).labels, "0" * 64)
+    assert old is not None and old.payload != "0" * 64
+    result = commands.check(out, data=str(rows))
+    (drop,) = [one for one in result.checks if one.limit == "max_drop_points"]
+    assert drop.state == "unchecked" and "of another bundle" in drop.reason
 
 
 def test_strict_takes_neither_what_is_close_nor_what_is_unchecked(write, measured: list):
@@ -517,3 +531,19 @@ def test_a_device_needs_only_its_short_list(
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["score"]["source"] == "fresh"
+
+
+class Unopened(Sequence):
+    """Images that are not to be opened."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> NoReturn:
+        raise AssertionError("opened")
+
+
+def test_no_image_is_opened_to_choose_which_are_timed(tmp_path: Path, image_contents: Contents):
+    opened = bundle.write(tmp_path / "out", image_contents, prove=lambda opened: None)
+    rows = given.Given("rows", Unopened(), np.zeros(100, np.int64))
+    assert len(set(gate.chosen(opened, rows))) == 48

@@ -33,6 +33,7 @@ def test_a_folder_of_the_user_is_refused_by_the_names_in_it(tmp_path: Path):
 
 
 def test_a_bundle_with_a_foreign_file_folder_or_link_is_refused(copied: Path):
+    (copied / ".DS_Store").write_bytes(b"what a desktop leaves")
     bundle.replaceable(copied)
     (copied / "notes.txt").write_text("mine")
     with pytest.raises(BundleError, match=r"'notes\.txt'"):
@@ -45,6 +46,20 @@ def test_a_bundle_with_a_foreign_file_folder_or_link_is_refused(copied: Path):
     (copied / "report.md").unlink()
     (copied / "report.md").symlink_to(copied / "report.json")
     with pytest.raises(BundleError, match=r"'report\.md'"):
+        bundle.replaceable(copied)
+
+
+def test_a_bundle_that_can_not_be_emptied_is_told_before_the_build(copied: Path, monkeypatch):
+    real = exchange.tempfile.TemporaryFile
+
+    def refuses(dir):  # to root, who runs tests too, every folder can be written
+        if dir == copied:
+            raise PermissionError(13, "Permission denied")
+        return real(dir=dir)
+
+    bundle.replaceable(copied)
+    monkeypatch.setattr(exchange.tempfile, "TemporaryFile", refuses)
+    with pytest.raises(SurroundingsError, match="no permission to write the bundle's folder under"):
         bundle.replaceable(copied)
 
 

@@ -83,7 +83,11 @@ def test_a_pair_keeps_its_two_columns(built, tmp_path: Path):
 def many(count: int = 120) -> list[tuple[str, ...]]:
     words = ["rain", "sun", "wind", "bank", "euro", "pay"]
     return [
-        (f"{words[n % 6]} {words[n % 5]} {n}", ("weather", "money")[n % 2], f"who {n // 4}")
+        (
+            f"{words[n % 6]} {words[n % 5]} {n}",
+            ("weather", "money")[n % 2],
+            f"who {n // 4}" * (n > 19),
+        )
         for n in range(count)
     ]
 

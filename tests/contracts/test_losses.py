@@ -210,7 +210,10 @@ def test_what_it_reads_of_a_shape_is_declared(loss):
     assert set(loss.DIMENSIONS) <= set(SHAPE)
     inside = any(name != "logits" for name in objective.reads(loss, loss.Settings(), SHAPE, SHAPE))
     assert bool(loss.DIMENSIONS) == inside
+    assert bool(loss.OUTPUTS) != inside
+    tasks = (plugins.find("tasks", name) for name in plugins.names("tasks"))
     told = objective.Told("it", loss, {}, 1.0, 1.0)
+    assert any(told.serves(task.OUTPUTS) for task in tasks)
     assert told.lacks(SHAPE, SHAPE) == () and told.lacks(SHAPE, {}) == loss.DIMENSIONS
 
 

@@ -69,7 +69,7 @@ def test_each_of_its_losses_counts_somewhere_and_of_each_task(recipe):
     for told in objective.read(recipe["losses"]):
         assert not told.lacks(ENCODER, ENCODER) or not told.lacks(NETWORK, NETWORK)
         for name in plugins.names("tasks"):
-            assert told.name in plugins.find("tasks", name).LOSSES
+            assert told.serves(plugins.find("tasks", name).OUTPUTS)
 
 
 def test_what_reads_the_inside_fades_out_so_that_the_teacher_rests(recipe):

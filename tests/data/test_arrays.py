@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,32 @@ def test_the_files_are_plain_npy_and_the_same_each_time(tmp_path):
     assert np.load(tmp_path / "a" / "x.npy").tolist() == [2, 2, 3, 3, 3]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    def peak(count):
+        row = {"ids": np.arange(8, dtype=np.int32), "truth": np.int64(1)}
+        tracemalloc.start()
+        arrays.write(tmp_path / str(count), (row for _ in range(count)))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(10)
+    assert peak(3000) < peak(1000) + 2000
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"x": np.zeros(3)}, {"x": np.zeros((1, 3))}],
+        [{"x": np.zeros(3), "y": np.zeros(1)}, {"x": np.zeros(3)}],
+    ],
+)
+def test_rows_of_other_names_or_dimensions_are_an_error(tmp_path, rows):
+    with pytest.raises(DataError, match="row 2"):
+        arrays.write(tmp_path, rows)
+    assert not (tmp_path / "arrays.json").exists()
 
 
 def test_a_folder_without_arrays_is_said_to_be_one(tmp_path):

@@ -9,10 +9,10 @@ from edgedistill.data import images
 from edgedistill.errors import DataError
 
 
-def picture(kind="PNG", size=(20, 30)):
+def picture(kind="PNG", size=(20, 30), **settings):
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(file, kind)
+    Image.fromarray(noise).save(file, kind, **settings)
     return file.getvalue()
 
 
@@ -22,6 +22,32 @@ def test_a_whole_image_has_no_fault_and_a_cut_one_has(kind, decode):
     data = picture(kind)
     assert images.fault(data, decode=decode) is None
     assert "truncated" in (images.fault(data[: len(data) // 2], decode=decode) or "")
+
+
+JPEGS = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "in parts that begin anew": {"restart_marker_blocks": 1},
+    "of a camera, a small JPEG in its header": {"exif": b"Exif\0\0" + picture("JPEG", (8, 8))},
+    "of two pictures": {
+        "format": "MPO",
+        "save_all": True,
+        "append_images": [Image.new("RGB", (9, 9))],
+    },
+}
+
+
+@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("settings", JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_ends_where_its_picture_does(settings, decode):
+    """A motion photo has a film of megabytes behind it; a small JPEG in a header is no end."""
+    told = dict(settings)
+    data = picture(told.pop("format", "JPEG"), (40, 60), **told)
+    assert images.fault(data, decode=decode) is None
+    assert images.fault(data + bytes(8000) + b"\xff film" * 9000, decode=decode) is None
+    whole = data if "format" not in settings else data[: data.index(b"\xff\xd9") + 2]
+    for end in (len(whole) // 2, len(whole) - 2):
+        assert "truncated" in (images.fault(whole[:end], decode=decode) or "")
 
 
 @pytest.mark.parametrize("decode", [True, False])

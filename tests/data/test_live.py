@@ -39,6 +39,30 @@ def test_an_empty_cell_of_a_frame_is_an_empty_text():
         sources.read(DataSpec(path=parts))
 
 
+@pytest.mark.parametrize(
+    ("column", "dtype", "message"),
+    [
+        ("text", "string", "1 row with an empty text"),
+        ("label", "Int64", "1 row with an empty label"),
+    ],
+)
+def test_an_empty_cell_is_one_in_pandas_own_types_too(column, dtype, message):
+    parts = frames()
+    parts["train"] = parts["train"].astype({column: dtype})
+    parts["train"].loc[3, column] = pandas.NA
+    with pytest.raises(DataError, match=rf"{message} \(first: row 4\)"):
+        sources.read(DataSpec(path=parts))
+    assert len(sources.read(DataSpec(path=parts, bad_rows="drop")).splits["train"]) == 39
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), pandas.NA])
+def test_an_empty_cell_among_images_is_no_image(empty):
+    pixels = [np.full((6, 5), index * 4, np.uint8) for index in range(60)]
+    frame = pandas.DataFrame({"img": [empty, *pixels[1:]], "label": TRUTH})
+    with pytest.raises(DataError, match=r"1 row with no image \(first: row 1\)"):
+        sources.read(DataSpec(path=frame))
+
+
 def test_a_dataset_gives_its_labels_names_live_and_saved(tmp_path):
     named().save_to_disk(str(tmp_path / "saved"))
     first, second = (sources.read(DataSpec(path=path)) for path in (named(), tmp_path / "saved"))
@@ -46,6 +70,18 @@ def test_a_dataset_gives_its_labels_names_live_and_saved(tmp_path):
     assert first.splits["train"].digest == second.splits["train"].digest
     frame = sources.read(DataSpec(path=frames()))
     assert frame.splits["train"].digest != first.splits["train"].digest  # other names of labels
+
+
+def test_a_column_of_lists_is_several_labels():
+    whole = datasets.Dataset.from_dict({"text": TEXTS, "label": TRUTH, "tags": [["a", "b"]] * 60})
+    assert len(sources.read(DataSpec(path=whole)).splits["train"]) > 30
+    with pytest.raises(DataError, match="'tags': several labels for one row"):
+        sources.read(DataSpec(path=whole, label="tags"))
+
+
+def test_a_version_of_datasets_without_its_class_of_lists_is_read(monkeypatch):
+    monkeypatch.delattr(datasets, "List", raising=False)  # before 4.0; a real one: test_floors.py
+    assert sources.read(DataSpec(path=named())).labels() == ["no", "yes"]
 
 
 def test_image_columns():

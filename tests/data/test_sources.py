@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_a_group_stays_in_one_split(tmp_path):
     assert {next(iter(home)) for home in homes.values()} == {"train", "validation", "test"}
 
 
+def test_rows_without_a_group_are_each_their_own(tmp_path):
+    content = [
+        (text, f"{label},{'' if n % 3 else ' '}") for n, (text, label) in enumerate(rows(0, 300))
+    ]
+    csv(tmp_path / "rows.csv", content, "text,label,who")
+    data, alone = read(tmp_path, group="who"), read(tmp_path)
+    for name, part in alone.splits.items():
+        assert list(data.splits[name].examples) == list(part.examples)
+
+
+def test_rows_without_a_group_are_of_none_in_common(folder):
+    for name, content in (("train", rows(0, 40)), ("test", rows(50, 10))):
+        csv(folder / f"{name}.csv", [(t, f"{label},") for t, label in content], "text,label,who")
+    csv(folder / "validation.csv", [(t, f"{y},ann") for t, y in rows(40, 10)], "text,label,who")
+    assert not read(folder, group="who").warnings
+
+
 def test_overlap_is_counted_and_said(folder):
     csv(folder / "test.csv", [*rows(50, 10), ("Sentence  NUMBER 3", "stop")])
     data = read(folder)
@@ -142,6 +160,36 @@ def test_half_a_character_is_a_bad_row(folder):
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(DataError, match=r"half a character .*first: row 1\)"):
         read(folder)
+
+
+@pytest.mark.parametrize("role", ["label", "who"])
+def test_half_a_character_in_a_label_or_a_group_is_a_bad_row(folder, role):
+    lines = [{"text": text, "label": label, "who": "ann"} for text, label in rows(0, 40)]
+    lines[3][role] = "half a \ud83d"
+    (folder / "train.csv").unlink()
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    csv(
+        folder / "validation.csv",
+        [(t, f"{label},bob") for t, label in rows(40, 10)],
+        "text,label,who",
+    )
+    csv(folder / "test.csv", [(t, f"{label},cy") for t, label in rows(50, 10)], "text,label,who")
+    said = f"a {'group' if role == 'who' else role} with half a character"
+    with pytest.raises(DataError, match=rf"1 row with {said} .*first: row 4\)"):
+        read(folder, group="who")
+    data = read(folder, group="who", bad_rows="drop")
+    assert len(data.splits["train"]) == 39
+    assert any(said in line and "left out" in line for line in data.warnings)
+
+
+def test_a_group_that_is_none_names_file_and_row(tmp_path):
+    lines = [{"text": text, "label": label, "who": "ann"} for text, label in rows(0, 40)]
+    lines[5]["who"] = ["ann", "bob"]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(
+        DataError, match=r"train\.jsonl, row 6, 'who': expected a text, found a list"
+    ):
+        read(tmp_path, group="who")
 
 
 def test_no_training_rows(folder):
@@ -241,6 +289,24 @@ def test_arrays_of_images(tmp_path):
     assert data.preview[0] == {"image": "7 x 6 RGB", "label": "0"}
     data.splits["test"].write(tmp_path / "out")
     assert Rows(tmp_path / "out").example(3)["image"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_long_texts_lie_in_memory_once(tmp_path, suffix):
+    """Decoded, split and hashed one by one: a smiley in one text does not widen all others."""
+    lines = [{"text": f"{n} " + "some words " * 100, "label": "ab"[n % 2]} for n in range(4000)]
+    lines[7]["text"] += "\U0001f600"
+    made = ["text,label", *(f"{line['text']},{line['label']}" for line in lines)]
+    made = made if suffix == "csv" else [json.dumps(line) for line in lines]
+    path = tmp_path / f"train.{suffix}"
+    path.write_text("\n".join(made), encoding="utf-8")
+    read(tmp_path)  # whatever is imported and kept
+    tracemalloc.start()
+    data = read(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data.splits["train"]) > 2400
+    assert peak < 1.5 * path.stat().st_size
 
 
 def test_reading_csv_loads_nothing_heavy(folder):

@@ -5,12 +5,13 @@ import pytest
 from edgedistill.data import split
 
 
-def keys(count):
-    return [split.normalised({"text": f"row number {index}"}) for index in range(count)]
+def hashes(count):
+    texts = [{"text": f"row number {index}"} for index in range(count)]
+    return [split.hashed(split.normalised(text)) for text in texts]
 
 
 def test_shares_are_as_the_contract_says():
-    parts = split.cut(keys(5000), ("validation", "test"))
+    parts = split.cut(hashes(5000), ("validation", "test"))
     assert sorted(index for part in parts.values() for index in part) == list(range(5000))
     assert len(parts["test"]) / 5000 == pytest.approx(0.20, abs=0.02)
     assert len(parts["validation"]) / 5000 == pytest.approx(0.10, abs=0.02)
@@ -24,14 +25,14 @@ def test_a_rows_split_is_its_own_hash():
 
 
 def test_adding_rows_moves_none():
-    few, many = (split.cut(keys(count), ("validation", "test")) for count in (300, 900))
+    few, many = (split.cut(hashes(count), ("validation", "test")) for count in (300, 900))
     for name, chosen in few.items():
         assert chosen == [index for index in many[name] if index < 300]
 
 
 def test_a_missing_validation_takes_no_row_that_would_be_test():
-    both = split.cut(keys(500), ("validation", "test"))
-    one = split.cut(keys(500), ("validation",))
+    both = split.cut(hashes(500), ("validation", "test"))
+    one = split.cut(hashes(500), ("validation",))
     assert one["validation"] == both["validation"]
     assert sorted(both["train"] + both["test"]) == one["train"]
 

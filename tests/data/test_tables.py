@@ -60,6 +60,30 @@ def test_a_damaged_csv_is_one_clear_line(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_first_fault_is_told_wherever_it_lies(tmp_path):
+    """A file is decoded as it is read, yet is as damaged at its end as at its beginning."""
+    long = "".join(f"a b {n},x\n" for n in range(5000))
+    for end, message in (
+        (b"Gr\xfc,y\n", "line 5002: bytes that are not"),
+        (b"a\0b,y\n", "zero byte"),
+    ):
+        path = write(tmp_path, "rows.csv", b"text,label\n" + long.encode() + end)
+        with pytest.raises(DataError, match=message):
+            tables.read(path)
+        lines = "".join(f'{{"text": "a b {n}"}}\n' for n in range(5000))
+        with pytest.raises(DataError, match=message.replace("5002", "5001")):
+            tables.read(write(tmp_path, "rows.jsonl", lines.encode() + end))
+
+
+def test_lines_end_as_they_do_anywhere(tmp_path):
+    path = write(tmp_path, "rows.csv", 'text,label\ra b,x\r\n"c\rd",y\n')
+    assert columns(path) == {"text": ["a b", "c\rd"], "label": ["x", "y"]}
+    path = write(tmp_path, "rows.jsonl", '{"text": "a"}\r\n{"text": "b"}\r\n{"label": 1}')
+    assert columns(path) == {"text": ["a", "b", None], "label": [None, None, 1]}
+    path = write(tmp_path, "rows.txt", "a b\rc\r\n \nd\u2028e\n")
+    assert tables.read_lines(path).columns["text"] == ["a b", "c", "d\u2028e"]
+
+
 def test_a_quoted_field_may_hold_lines(tmp_path):
     path = write(tmp_path, "rows.csv", 'text,label\n"two\nlines, ""so""",x\n\nb c,y\n')
     assert columns(path) == {"text": ['two\nlines, "so"', "b c"], "label": ["x", "y"]}
@@ -133,6 +157,11 @@ def test_an_unknown_suffix_and_a_missing_file(tmp_path):
 )
 def test_cells_become_names_of_labels(cell, label):
     assert tables.label_of(cell) == label
+
+
+def test_what_pandas_calls_missing_is_an_empty_cell():
+    missing = pytest.importorskip("pandas").NA
+    assert tables.text_of(missing) == tables.label_of(missing) == ""
 
 
 def test_integers_become_their_names():

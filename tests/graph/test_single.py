@@ -23,6 +23,7 @@ WEIGHTS = {
     "one": np.array(1, np.float32),
     "far": np.array(-10000, np.float32),
     "axes": np.array([1], np.int64),
+    "zero": np.array(0, np.int64),
 }
 EMBED = (
     ("Gather", ["words", "ids"], "w"),
@@ -79,6 +80,25 @@ def test_mask_and_segments_go_and_every_bit_stays():
         ids = np.random.default_rng(length).integers(0, 9, (1, length))
         fed = {"ids": ids, "mask": np.ones_like(ids), "kinds": np.zeros_like(ids)}
         np.testing.assert_array_equal(after.run(None, {"ids": ids}), before.run(None, fed))
+
+
+def test_what_is_compared_with_zero_need_not_be_above():
+    """x >= 0 is known of what counts from 0, and of nothing else."""
+    whole = graph(
+        (
+            ("Cast", ["ids"], "i", {"to": TensorProto.FLOAT}),
+            ("Cast", ["zero"], "z", {"to": TensorProto.FLOAT}),
+            ("GreaterOrEqual", ["i", "z"], "c"),
+            ("Cast", ["c"], "f", {"to": TensorProto.FLOAT}),
+            ("Cast", ["mask"], "m", {"to": TensorProto.FLOAT}),
+            ("Mul", ["f", "m"], "same"),
+            ("Neg", ["same"], "out"),
+        )
+    )
+    made = single.single(whole, NUMBERS, FEEDS)
+    assert "GreaterOrEqual" in [node.op_type for node in made.graph.node]
+    (out,) = session.start(made.SerializeToString()).run(None, {"ids": np.array([[-1, 0, 1]])})
+    assert out.tolist() == [[0, -1, -1]]
 
 
 def test_a_batch_is_refused_by_the_runtime():

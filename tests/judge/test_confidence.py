@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import DataError
+from edgedistill.judge import confidence as confidences
 from edgedistill.judge.confidence import COLDEST, confidence, fit_temperature
 
 
@@ -49,6 +50,15 @@ def test_rows_without_label_or_finite_answer_are_left_out():
     assert fit_temperature(spoiled, more) == fit_temperature(logits, truth)
     with pytest.raises(DataError, match="no temperature"):
         fit_temperature(logits[:1], np.array([-1]))
+
+
+def test_few_numbers_at_once_give_the_same(monkeypatch):
+    logits, truth = drawn(300, 2.0)
+    logits[7, 2] = np.nan
+    whole = fit_temperature(logits, truth), confidence(logits, truth, 1.5)
+    monkeypatch.setattr(confidences, "_NUMBERS", 12)  # two rows of five labels
+    assert fit_temperature(logits, truth) == pytest.approx(whole[0])
+    assert confidence(logits, truth, 1.5) == whole[1]
 
 
 def test_calibration_error_and_coverage():

@@ -7,8 +7,16 @@ import pytest
 
 from edgedistill import plugins
 from edgedistill.errors import DataError
-from edgedistill.judge import evidence
-from edgedistill.judge.evidence import can_show, detectable, evaluate, paired_drop, wilson
+from edgedistill.judge.evidence import (
+    can_show,
+    detectable,
+    evaluate,
+    gain,
+    paired_drop,
+    score_of,
+    wilson,
+)
+from edgedistill.tasks import Statistics
 
 TASK = plugins.find("tasks", "text-classification")
 LABELS = ["a", "b", "c"]
@@ -111,32 +119,39 @@ def test_outputs_that_can_not_be_paired_are_an_error():
         show([0, 1, 2], [0, 1, 2], [0, 1])
 
 
-def test_resampling_agrees_with_the_formula_on_accuracy_and_is_the_same_every_time():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 900)
-    mine, theirs = truth.copy(), truth.copy()
-    mine[rng.random(900) < 0.08] = 0
-    theirs[rng.random(900) < 0.04] = 1
-    args = logits(mine), logits(theirs), truth
-    own, other = evidence.resampled(*args, task=TASK, metric="accuracy", seed=3)
-    assert len(own) == evidence.RESAMPLES
-    again, _ = evidence.resampled(*args, task=TASK, metric="accuracy", seed=3)
-    assert (own == again).all()
-    formula = show(mine, truth, theirs).drop
-    low, high = np.quantile(other - own, (0.025, 0.975))
-    assert (low, high) == pytest.approx((formula.low, formula.high), abs=0.35)
-
-
-def test_resampling_in_small_chunks_gives_the_same_interval(monkeypatch):
+def test_a_metric_without_a_formula_has_an_interval_by_resampling():
     truth = np.arange(90) % 3
     mine = np.where(np.arange(90) % 7 == 0, 0, truth)
-    whole = show(mine, truth, truth, metric="macro_f1")
-    monkeypatch.setattr(evidence, "_ROOM", 3000)
-    parts = show(mine, truth, truth, metric="macro_f1")
-    assert parts.drop.value == whole.drop.value
-    assert parts.drop == pytest.approx(whole.drop, abs=0.3)
-    assert whole.drop.low < whole.drop.value < whole.drop.high
-    assert whole.drop_error > 0
+    seen = show(mine, truth, truth, metric="macro_f1")
+    assert seen.drop.low < seen.drop.value < seen.drop.high
+    assert seen.score.low < seen.score.value < seen.score.high
+    assert seen.drop_error > 0
+    assert show(mine, truth, truth, metric="macro_f1").drop == seen.drop
+
+
+def test_a_score_or_a_gain_alone_computes_no_other_metric():
+    asked = []
+
+    class Watched:
+        METRICS, UNIT, HIGHER_IS_BETTER = TASK.METRICS, TASK.UNIT, TASK.HIGHER_IS_BETTER
+        score = staticmethod(TASK.score)
+
+        @staticmethod
+        def statistics(outputs, truth, metric):
+            asked.append(metric)
+            return TASK.statistics(outputs, truth, metric)
+
+    truth = np.arange(60) % 3
+    mine, base = logits(np.where(np.arange(60) % 6 == 0, 1, truth)), logits(truth)
+    for metric in TASK.METRICS:
+        alone = score_of(mine, truth, task=Watched, metric=metric)
+        worth = gain(mine, base, truth, task=Watched, metric=metric)
+        assert set(asked) == {metric}
+        asked.clear()
+        whole = evaluate(mine, truth, base, task=TASK, metric=metric, labels=LABELS)
+        assert worth.value == -whole.drop.value and worth.low == -whole.drop.high
+        assert alone.value == whole.score.value
+        assert alone.low == pytest.approx(whole.score.low, abs=0.5)
 
 
 def test_for_an_error_a_lower_figure_is_a_gain():
@@ -145,7 +160,8 @@ def test_for_an_error_a_lower_figure_is_a_gain():
 
         @staticmethod
         def statistics(outputs, truth, metric):
-            return np.stack([outputs.argmax(1) != truth, np.ones(len(truth))], axis=1)
+            values = np.stack([outputs.argmax(1) != truth, np.ones(len(truth))], axis=1)
+            return Statistics(np.tile([0, 1], (len(truth), 1)), values, 2)
 
         @staticmethod
         def score(sums, metric):

@@ -104,7 +104,8 @@ def test_time_bounds_the_rows_of_a_run(tmp_path):
 def fake(monkeypatch, tmp_path):
     """Put two emulators that only list processors in the way, as different qemus list them."""
     for name, listed in {
-        "qemu-x86_64": "Available CPUs:\nx86 Haswell   (alias)\nx86 Haswell-v1  Intel\nx86 max  x\n"
+        "qemu-x86_64": "Available CPUs:\nx86 486-v1\nx86 Haswell   (alias)\nx86 Haswell-v1  Intel\n"
+        "x86 athlon  (alias)\nx86 max  x\n"
         "\nRecognized CPUID flags:\n  3dnow avx\n",
         "qemu-aarch64": "CPUs:\n  arm926\n  cortex-a7\n  cortex-a72\n  cortex-m3\n  max\n",
     }.items():

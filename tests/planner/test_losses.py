@@ -1,9 +1,12 @@
 """Plans: what is wished of losses, and what they read in teacher and student."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from planning import losses_of, network, plan
 
-from edgedistill import plugins
+from edgedistill import losses, plugins
 from edgedistill.errors import JobError, TrainingError
 from edgedistill.train import recipe
 
@@ -40,11 +43,21 @@ def test_wrong_settings_of_distill_are_found_by_the_plan(name, value, says):
         plan(settings={f"distill.{name}": value})
 
 
-def test_a_loss_that_the_task_does_not_list_is_refused(monkeypatch):
-    task = plugins.find("tasks", "text-classification")
-    monkeypatch.setattr(task, "LOSSES", ("hard_labels",))
-    with pytest.raises(JobError, match="'soft_labels' makes no sense for text-classification"):
+def test_a_loss_of_other_outputs_than_the_tasks_is_refused(monkeypatch):
+    monkeypatch.setattr(plugins.find("losses", "soft_labels"), "OUTPUTS", ("boxes",))
+    with pytest.raises(JobError, match=r"'soft_labels' makes no sense for text-class.*reads boxes"):
         plan()
+
+
+def test_a_loss_is_one_file(tmp_path, monkeypatch):
+    """Laid into its folder it can be named in a job: nothing else knows its name."""
+    theirs, folder = plugins.folder, Path(shutil.copytree(plugins.folder("losses"), tmp_path / "l"))
+    shutil.copyfile(folder / "soft_labels.py", folder / "mine.py")
+    monkeypatch.setattr(losses, "__path__", [str(folder)])
+    monkeypatch.setattr(
+        plugins, "folder", lambda kind: folder if kind == "losses" else theirs(kind)
+    )
+    assert "mine" in losses_of(plan(settings={"distill.losses.mine.weight": 1}))
 
 
 def test_without_a_loss_that_counts_there_is_no_plan():

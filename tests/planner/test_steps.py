@@ -1,9 +1,11 @@
 """Plans: what is shared, what is in a key, what a control takes, and on how many threads."""
 
-import pytest
-from planning import plan, steps_named
+import dataclasses
 
-from edgedistill import planner
+import pytest
+from planning import facts, plan, steps_named
+
+from edgedistill import job, planner, target
 from edgedistill.builder.course import steps_of
 from edgedistill.errors import JobError, ModelError
 from edgedistill.records import Step
@@ -84,6 +86,7 @@ def test_the_starters_settings_lie_under_the_jobs_for_students_and_controls():
     assert trained() == {(400, 0.002)}
     assert trained(steps=7, rate=0.1) == {(7, 0.1)}
     assert {steps for steps, _ in trained(epochs=100)} == {8000}  # of 640 rows and made ones
+    assert {steps for steps, _ in trained(epochs=1)} == {80}, "so many, though rows are few"
 
 
 def test_a_float_student_has_a_control_of_its_own():
@@ -140,3 +143,16 @@ def test_one_thread_is_one_for_each():
     host = planner.Host(1, "float32", "cpu", "x86-64+vnni", 17, 8)
     made = plan(known={"host": host})
     assert {row.training.settings["threads"] for row in made.rows() if row.training} == {1}
+
+
+def test_a_shape_that_texts_do_not_fit_is_refused():
+    phone = target.load("phone")
+    asked = job.named(target="phone", model="m", data="d")
+
+    def proposed(length):
+        runtime = dataclasses.replace(phone.runtime, fixed=length)
+        return planner.propose(asked, dataclasses.replace(phone, runtime=runtime), facts())
+
+    assert proposed(16).baseline
+    with pytest.raises(JobError, match=r"to 15 tokens, and texts .* 16: --set task.max_length=15"):
+        proposed(15)

@@ -33,9 +33,16 @@ def test_each_teacher_reads_the_rows_in_its_own_encoding():
             assert step.stage in ("encode", "evaluate")
 
 
-@pytest.mark.parametrize("weights", ["1", "1,1,1", "0,0"])
-def test_weights_must_be_one_a_teacher(weights):
-    with pytest.raises(JobError, match=r"weights for 2 teachers, or none above 0"):
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ("1", "1 weights for 2 teachers"),
+        ("1,1,1", "3 weights for 2 teachers"),
+        ("0,0", "none is above 0"),
+    ],
+)
+def test_weights_must_be_one_a_teacher(weights, says):
+    with pytest.raises(JobError, match=rf"label\.weights: {says}: the first is"):
         plan(known={"further": (beside(),)}, settings={"label.weights": weights})
 
 
@@ -49,6 +56,11 @@ def test_losses_that_read_inside_read_the_first_teacher_and_say_so(tmp_path):
     made = plan(known={"further": (beside(),)}, allow_code=True, settings=told)
     assert any("read the first alone, 'teacher'" in note for note in made.notes)
     assert not any("read the first" in note for note in plan(known={"further": (beside(),)}).notes)
+
+
+def test_an_assistant_that_can_not_be_is_named():
+    with pytest.raises(ModelError, match=r"student\.assistant: a student of 9 layers"):
+        plan(student="1", settings={"student.assistant": "9"})
 
 
 def test_an_assistant_learns_first_and_labels_the_rows_of_the_students():

@@ -100,6 +100,36 @@ def test_a_graph_of_one_row_a_run_needs_no_mask_and_no_segments(tmp_path):
     assert facts["inputs"] == {"input_ids": {"type": "int64", "shape": [1, "length"]}}
 
 
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_a_plain_export_becomes_as_small_as_ours(tmp_path, monkeypatch):
+    """As torch's documentation has it: masks by forty nodes, and the last layer for all tokens."""
+    import torch
+
+    from edgedistill.train import weights
+
+    folder = handmade.tiny.model(tmp_path / "bert", "bert", labels=handmade.tiny.LABELS)
+    model = weights.load(folder, plugins.find("tasks", TEXT)).eval()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    ids = torch.ones(2, 7, dtype=torch.int64)
+    torch.onnx.export(
+        model,
+        ({name: ids * (name != "token_type_ids") for name in names},),
+        str(folder / "net.onnx"),
+        dynamo=False,
+        opset_version=17,
+        input_names=list(names),
+        output_names=["logits"],
+        dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+    )
+    out, facts, _ = adopted(folder / "net.onnx", single=True)
+    made = onnx.load(out / "model.onnx").graph
+    assert [value.name for value in made.input] == ["input_ids"]
+    assert not {node.op_type for node in made.node} & {"Where", "Range", "Expand", "And"}
+    cut = [node for node in made.node if node.op_type == "Slice" and "first" in node.output[0]]
+    assert cut, "the last layer is computed for the first token alone"
+    assert facts["compared"]["difference"] < 1e-5
+
+
 def test_a_size_of_minus_one_is_any_size(tmp_path):
     net = handmade.texts(tmp_path, shape=(-1, -1))
     out, facts, found = adopted(net, single=True)

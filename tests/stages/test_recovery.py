@@ -123,6 +123,35 @@ def test_a_product_that_int8_cannot_hold_returns_to_float(scheme, tiny, exported
     assert off["against_parent"]["agreement_points"] < facts["against_parent"]["agreement_points"]
 
 
+@pytest.mark.parametrize("told", ({"method": "percentile"}, {"method": "entropy"}, {"smooth": 0.5}))
+def test_operators_are_ranked_whatever_finds_the_ranges(
+    told, tiny, exported, stage, tmp_path, monkeypatch
+):
+    """Among them a table, which alone in int8 leaves no activation to look at."""
+    source = tiny("bert")
+    folder, _ = planted(source, exported, tmp_path)
+    monkeypatch.setattr(_tables, "SMALLEST", 16)
+    inputs = {
+        "graph.0": folder,
+        "train.0": source.rows,
+        "validation.0": labelled(folder, source, tmp_path / "validation"),
+    }
+    settings = {**source.settings, "scheme": "static_qoperator", "scheme_settings": told}
+    _, facts = stage("quantize", inputs, **settings, recover_points=0.0, recover=1)
+    assert facts["recovered"]["of"] > 10
+    assert facts["recovered"]["tried"]
+
+
+def test_an_operator_to_leave_in_float_that_is_not_there_is_told(tiny, exported, stage):
+    source = tiny("bert")
+    inputs = {"graph.0": exported("bert")[0], "train.0": source.rows}
+    events: list = []
+    told = {"scheme": "dynamic_int8", "scheme_settings": {"floats": ["logit"]}}
+    stage("quantize", inputs, events.append, **source.settings, **told)
+    texts = [event["text"] for event in events if event["kind"] == "note"]
+    assert any("floats names 'logit'" in text and "did you mean 'logits'" in text for text in texts)
+
+
 @pytest.mark.parametrize("scheme", ("dynamic_int8", "static_qoperator"))
 def test_a_table_that_int4_cannot_hold_is_int8_before_anything_returns_to_float(
     scheme, tiny, exported, stage, tmp_path, monkeypatch

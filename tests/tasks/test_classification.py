@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgedistill.tasks import Statistics
 from edgedistill.tasks import _classification as shared
 
 LABELS = 6
@@ -22,7 +23,7 @@ def answered() -> tuple[np.ndarray, np.ndarray]:
 
 
 def scored(outputs, truth, metric):
-    return float(shared.score(shared.statistics(outputs, truth, metric).sum(axis=0), metric))
+    return float(shared.score(shared.statistics(outputs, truth, metric).sums(), metric))
 
 
 def test_scores_are_those_of_scikit_learn(answered):
@@ -43,12 +44,28 @@ def test_scores_are_those_of_scikit_learn(answered):
 @pytest.mark.parametrize("metric", shared.METRICS)
 def test_a_resample_scores_as_its_sums(metric, answered):
     outputs, truth = answered
-    sums = shared.statistics(outputs, truth, metric)
+    found = shared.statistics(outputs, truth, metric)
     draws = np.random.default_rng(1).integers(0, 300, size=(7, 300))
-    together = shared.score(sums[draws].sum(axis=1), metric)
+    drawn = [Statistics(found.columns[d], found.values[d], found.size).sums() for d in draws]
+    together = shared.score(np.stack(drawn), metric)
     assert together.shape == (7,)
     alone = [scored(outputs[rows], truth[rows], metric) for rows in draws]
     assert together == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("metric", shared.METRICS)
+def test_a_row_adds_to_three_sums_at_most_however_many_labels_there_are(metric):
+    outputs = np.eye(500, dtype=np.float32)[::5]
+    found = shared.statistics(outputs, np.arange(100), metric)
+    assert found.columns.shape == found.values.shape
+    assert len(found.columns) == 100 and found.columns.shape[1] <= 3
+    assert found.sums().shape == (found.size,)
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1"])
+def test_truth_that_is_no_label_is_an_error(metric):
+    with pytest.raises(ValueError, match="truth 3 is none of the 3 labels"):
+        shared.statistics(np.eye(3), np.array([0, 3, 1]), metric)
 
 
 @pytest.mark.parametrize("metric", shared.METRICS)

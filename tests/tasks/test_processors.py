@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgedistill.errors import ModelError
 from edgedistill.tasks import image_classification as task
@@ -78,6 +81,27 @@ def test_the_comparison_finds_a_difference(tmp_path):
     task.write_settings(out, task.image_settings((48, 48), 3) | {"resample": "nearest"})
     encoder = task.open_encoder(out, {})
     assert "differ" in str(task.compare_encoder(folder, encoder, task.golden(encoder, [])))
+
+
+def picture(pixels, kind, **settings):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **settings)
+    return {"image": file.getvalue()}
+
+
+def test_a_turned_photo_and_a_deep_image_are_no_difference(tmp_path):
+    """Both sides see what is decoded: turned upright, 16 bits brought to 8."""
+    folder, out = folder_of(tmp_path, CASES["vit, of an old version"]), tmp_path / "out"
+    out.mkdir()
+    task.prepare_encoder(folder, out, {})
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the orientation: lies on its side
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[:20] = 255
+    deep = np.arange(60 * 90, dtype=np.uint16).reshape(60, 90) * 12
+    examples = [picture(pixels, "JPEG", exif=turned), picture(deep, "PNG")]
+    encoder = task.open_encoder(out, {})
+    assert task.compare_encoder(folder, encoder, examples) is None
 
 
 def test_our_own_file_goes_before_a_processors(tmp_path):
