@@ -13,16 +13,18 @@ import numpy as np
 
 from edgedistill import bundle
 from edgedistill import target as targets
-from edgedistill.bundle import gate
+from edgedistill.bundle import gate, recorded
 from edgedistill.errors import ModelError, UsageError, first_line, from_os_error
 from edgedistill.graph.session import DEFAULT
 from edgedistill.measure import sample, session
 from edgedistill.progress import silent
 from edgedistill.records import Measured, Progress
 
+YARDSTICK = ("fp32_gflops", "int8_gops", "node_us")
 LENGTH = 16  # of an open dimension that is not the batch, where nothing says more
 RUNS = 48
 INTEGERS = (100, 2)  # made ones are below
+APART = 1.05  # two runs of one model, over the yardstick, are as far apart
 MOST_NUMBERS = 100_000_000  # in one input: an open .onnx can ask for anything
 
 
@@ -214,8 +216,9 @@ def table(measured: Measured) -> list[str]:
 def compare(before: Path, after: Path) -> list[str]:
     """Tell two measurements (files of --json) side by side, row by row of the same name.
 
-    Ratios are of p90, with the furthest ends of both intervals; the yardstick's own ratios stand
-    below, since two runs are two moments and perhaps two machines. Raises `UsageError`.
+    Ratios are of p90, with the furthest ends of both intervals. Those are of within a run, and two
+    runs are two moments and perhaps two machines: slower or faster is what differs by over 5 % with
+    its whole interval over the yardstick, and is steady. Raises `UsageError`.
     """
     one, other = _measurement(before), _measurement(after)
     shared = [name for name in one["rows"] if name in other["rows"]]
@@ -226,20 +229,30 @@ def compare(before: Path, after: Path) -> list[str]:
             f"{', '.join(map(bundle.printable, other['rows']))}"
         )
     width = max(12, *(len(name) for name in shared)) + 2
+    host = other["time"] / one["time"]
     lines = [f"{'':<{width}}{'p90 before':>12}{'p90 after':>12}{'ratio':>8}"]
     for name in shared:
         old, new = one["rows"][name], other["rows"][name]
         low, high = new["p90_low"] / old["p90_high"], new["p90_high"] / old["p90_low"]
-        said = "" if low <= 1 <= high else ("  slower" if low > 1 else "  faster")
+        ratio = new["p90"] / old["p90"]
+        said = "slower" if low / host > APART else "faster" if high / host < 1 / APART else ""
+        if not (old["steady"] and new["steady"]):
+            said = "unsteady: no verdict"
         lines.append(
             f"{bundle.printable(name):<{width}}{old['p90']:>9.3g} ms{new['p90']:>9.3g} ms"
-            f"{new['p90'] / old['p90']:>8.2f} ({low:.2f} to {high:.2f}){said}"
+            f"{ratio:>8.2f} ({low:.2f} to {high:.2f}), over the yardstick {ratio / host:.2f}x  "
+            f"{said}".rstrip()
         )
-    host = ", ".join(
+    rates = ", ".join(
         f"{name} {other['yardstick'][name] / one['yardstick'][name]:.2f}"
         for name in one["yardstick"]
     )
-    return [*lines, f"the yardstick, after over before: {host}"]
+    return [
+        *lines,
+        f"the yardstick, after over before: its time {host:.2f}, {rates}",
+        f"slower, faster: over the yardstick by more than {100 * (APART - 1):.0f} %, with the "
+        "whole interval",
+    ]
 
 
 def _measurement(path: Path) -> dict[str, Any]:
@@ -254,13 +267,18 @@ def _measurement(path: Path) -> dict[str, Any]:
             name: {each: float(row[each]) for each in ("p90", "p90_low", "p90_high")}
             for name, row in rows.items()
         }
-        yardstick = {name: float(value) for name, value in told["yardstick"].items()}
+        steady = {name: row.get("steady", True) is True for name, row in rows.items()}
+        yardstick = {name: float(told["yardstick"][name]) for name in YARDSTICK}
     except OSError as error:
         raise from_os_error(error, "reading a measurement") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise wrong from None
-    if not numbers or not all(
-        x > 0 for row in (*numbers.values(), yardstick) for x in row.values()
+    time = recorded.yard(yardstick)
+    if (
+        time is None
+        or not numbers
+        or not all(x > 0 for row in numbers.values() for x in row.values())
     ):
         raise wrong
-    return {"rows": numbers, "yardstick": yardstick}
+    named = {name: {**row, "steady": steady[name]} for name, row in numbers.items()}
+    return {"rows": named, "yardstick": yardstick, "time": time}

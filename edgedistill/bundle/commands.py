@@ -21,7 +21,16 @@ from edgedistill.records import Check, Progress
 __all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "known", "plain", "told"]
 
 WORDS = {"holds": "holds", "close": "holds closely", "misses": "misses", "unchecked": "unchecked"}
-VERDICTS = {"fits": "fits", "fits_closely": "fits closely", "misses": "misses a limit"}
+VERDICTS = {
+    "fits": "fits",
+    "fits_closely": "fits closely",
+    "misses": "misses a limit",
+    "unchecked": "leaves a named limit unchecked",
+}
+BESIDE = {
+    "regression_points": "regression {:.1f} points",
+    "slowdown": "slowdown {:.2f} times (latency over the yardstick)",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Answered:
     confidence: Mapping[str, Any] | None
     golden: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    of: str | None = None  # what was scored: "test rows of NAME", "rows of FILE"
 
     def lines(self) -> Iterator[str]:
         """Tell it to people."""
@@ -47,7 +57,7 @@ class Answered:
             spread = f"{self.score['low']:.1f} to {self.score['high']:.1f}"
             yield (
                 f"{printable(self.score['metric'])}  {self.score['value']:.1f} ({spread}) "
-                f"on {self.score['rows']:,} test rows of {printable(self.rows)}"
+                f"on {_counted(self.score['rows'], self.of)}"
             )
         if self.drop_points is not None:
             drop = self.drop_points
@@ -60,7 +70,7 @@ class Answered:
         for label in self.worst_labels[:3]:
             yield (
                 f"          '{printable(label['label'], 60)}' found in {label['recall']:.0f} % "
-                f"(baseline {label['baseline_recall']:.0f} %) of {label['rows']} rows"
+                f"(baseline {label['baseline_recall']:.0f} %) of {_counted(label['rows'])}"
             )
         state = "within tolerance" if self.golden["holds"] else printable(self.golden["reason"])
         yield f"golden    {self.golden['rows']} vectors {state}"
@@ -81,7 +91,7 @@ def check(
 
 
 def eval_(folder: str | Path, data: Any = None, *, progress: Progress = silent) -> Answered:
-    """Score a bundle on the test rows of `data`; its golden vectors are run in any case."""
+    """Score a bundle on `data` (see `given`); its golden vectors are run in any case."""
     found = scoring.eval_(folder, data=_spec(data), progress=progress)
     one = found.evaluation
     score = scores = None
@@ -101,6 +111,7 @@ def eval_(folder: str | Path, data: Any = None, *, progress: Progress = silent) 
         confidence=plain(one.confidence) if one else None,
         golden=plain(found.golden),
         warnings=found.warnings,
+        of=found.of,
     )
 
 
@@ -113,6 +124,12 @@ def eval_as(
 
 def _spec(data: Any) -> DataSpec | None:
     return data if data is None or isinstance(data, DataSpec) else DataSpec(path=data)
+
+
+def _counted(rows: int, of: str | None = "rows") -> str:
+    """Say how many rows of what: "1 test row of NAME", "4,500 rows of FILE"."""
+    what = printable(of)
+    return f"{rows:,} {what.replace('rows', 'row', 1) if rows == 1 else what}"
 
 
 def plain(value: Any) -> Any:
@@ -161,7 +178,20 @@ def _score(result: CheckResult) -> str:
         return "score unknown"
     score = result.score
     spread = "" if score["low"] is None else f" ({score['low']:.1f} to {score['high']:.1f})"
-    return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}"
+    on = f" on {_counted(score['rows'], score['of'])}" if "of" in score else ""
+    return f"{printable(score['metric'])} {score['value']:.1f}{spread}, {score['source']}{on}"
+
+
+def _beside(result: CheckResult) -> Iterator[str]:
+    """Tell what an earlier report is held beside, in one line where there is one."""
+    told = [
+        f"{one.figure.partition('_')[0]} unknown ({printable(one.reason)})"
+        if one.value is None
+        else BESIDE[one.figure].format(one.value)
+        for one in result.against
+    ]
+    if told:
+        yield f"beside the earlier report: {'; '.join(told)}"
 
 
 def _figure(value: float | None) -> str:
@@ -177,6 +207,7 @@ def _spread(one: Check) -> str:
 def _text(result: CheckResult) -> Iterator[str]:
     yield _headline(result)
     yield f"  {_score(result)}"
+    yield from (f"  {line}" for line in _beside(result))
     for one in result.checks:
         reason = f"  {printable(one.reason)}" if one.reason else ""
         yield (
@@ -187,6 +218,7 @@ def _text(result: CheckResult) -> Iterator[str]:
 
 def _markdown(result: CheckResult) -> Iterator[str]:
     yield f"**{_cell(_headline(result))}**: {_cell(_score(result))}"
+    yield from (f"\n{_cell(line)}" for line in _beside(result))
     yield ""
     yield "| limit | allowed | value | interval | state | reason |"
     yield "|---|---|---|---|---|---|"
@@ -208,13 +240,14 @@ def _github(result: CheckResult) -> Iterator[str]:
     levels = {"misses": "error", "close": "warning", "unchecked": "warning"}
     for one in result.checks:
         level = levels.get(one.state)
-        if level == "warning" and result.strict:
+        if level == "warning" and (result.strict or one in result.unproven):
             level = "error"
         if level is not None:
             text = f"{one.limit} {_figure(one.value)} of {_figure(one.allowed)}: {WORDS[one.state]}"
             yield f"::{level} title=edgedistill check::{_escaped(text, one.reason)}"
     level = "error" if result.exit_code else "notice"
-    yield f"::{level} title=edgedistill check::{_escaped(_headline(result), _score(result))}"
+    more = "; ".join([_score(result), *_beside(result)])
+    yield f"::{level} title=edgedistill check::{_escaped(_headline(result), more)}"
 
 
 def _escaped(text: str, more: str | None) -> str:

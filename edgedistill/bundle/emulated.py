@@ -28,7 +28,7 @@ class Emulated:
     bundle: str
     cpu: str  # as qemu spells it
     instructions: str  # the int8 instruction set found there: "arm64+dotprod"
-    of: str  # "test rows of NAME", or "golden vectors"
+    of: str  # "test rows of NAME", "rows of FILE", or "golden vectors"
     rows: int
     score: float | None  # there, in points; None for golden vectors, which have no truth
     score_here: float | None
@@ -60,7 +60,7 @@ def eval_as(
     data: DataSpec | None = None,
     progress: Progress = silent,
 ) -> Emulated:
-    """Run a bundle as another processor: on up to 300 test rows of `data`, else its golden inputs.
+    """Run a bundle as another processor: on up to 300 rows of `data`, else its golden inputs.
 
     Raises `UsageError` for an unknown processor, `SurroundingsError` without qemu.
     """
@@ -103,7 +103,7 @@ def _rows(
     rows = given(data, bundle)
     chosen = np.unique(np.linspace(0, len(rows.examples) - 1, ROWS).round().astype(int))
     examples = [rows.examples[index] for index in chosen]
-    return examples, rows.truth[chosen], f"test rows of {rows.name}"
+    return examples, rows.truth[chosen], rows.of
 
 
 def _feeds(

@@ -23,14 +23,14 @@ from edgedistill.bundle.golden import Agreement
 from edgedistill.bundle.opened import Bundle, load
 from edgedistill.bundle.proof import compare
 from edgedistill.bundle.recorded import Scored
-from edgedistill.errors import TargetError
+from edgedistill.errors import TargetError, UsageError
 from edgedistill.job import DataSpec
 from edgedistill.judge.limits import OWN, SCORED, figures_of
 from edgedistill.judge.limits import checks as held
 from edgedistill.progress import silent
 from edgedistill.records import Check, Figures, Interval, Measured, Progress
 
-EXIT = {"fits": 0, "fits_closely": 0, "misses": 1}
+EXIT = {"fits": 0, "fits_closely": 0, "misses": 1, "unchecked": 2}
 RECORDED = "recorded when it was built"
 
 
@@ -48,12 +48,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """One comparison with an earlier report, whether a limit is held against it or not."""
+
+    figure: str  # regression_points | slowdown (of latency over yardstick)
+    value: float | None
+    reason: str | None = None  # why there is none
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """What `check` found."""
 
     bundle: str
     target: str
-    verdict: str  # fits | fits_closely | misses
+    verdict: str  # fits | fits_closely | misses | unchecked (a limit that was named)
     strict: bool
     checks: tuple[Check, ...]
     score: Mapping[str, Any] | None  # {metric, value, low, high, rows, source: fresh | recorded}
@@ -62,11 +71,21 @@ class CheckResult:
     golden: Agreement
     environment: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()  # the limits that were asked for by name
+    against: tuple[Beside, ...] = ()  # where an earlier report was given
 
     @property
     def exit_code(self) -> int:
-        """0 where every limit holds (perhaps closely), 1 where one is missed."""
+        """0 where every limit holds (perhaps closely), 1 where one is missed.
+
+        2 where one that was named can't be checked: the user can mend what is asked or given.
+        """
         return EXIT[self.verdict]
+
+    @property
+    def unproven(self) -> tuple[Check, ...]:
+        """The limits that were named and could not be checked."""
+        return tuple(c for c in self.checks if c.state == "unchecked" and c.limit in self.named)
 
 
 def check(folder: Path, asked: Asked, *, progress: Progress = silent) -> CheckResult:
@@ -79,6 +98,7 @@ def check(folder: Path, asked: Asked, *, progress: Progress = silent) -> CheckRe
     bundle = load(folder)
     manifests.check_files(bundle.folder, bundle.manifest)
     target = _target(bundle, asked)
+    _can(bundle, asked)
     earlier = None if asked.baseline is None else recorded.read(Path(asked.baseline))
     golden = compare(bundle)
     rows = None if asked.data is None else given.given(asked.data, bundle)
@@ -87,11 +107,16 @@ def check(folder: Path, asked: Asked, *, progress: Progress = silent) -> CheckRe
     figures = measured.figures["bundle"]
     found, reasons = figures_of(figures, None)
     found, reasons = {**found, **scored.figures}, {**reasons, **scored.reasons}
+    against: tuple[Beside, ...] = ()
     if earlier is not None:
         beside, absent = recorded.against(
             earlier, scored, measured, alike=rows is not None or not _lengths(bundle)
         )
         found, reasons = {**found, **beside}, {**reasons, **absent}
+        against = tuple(
+            Beside(name.removeprefix("max_"), each and each.value, absent.get(name))
+            for name, each in beside.items()
+        )
     else:
         reasons |= dict.fromkeys(recorded.AGAINST, "no earlier report was given (--baseline)")
     made = held(
@@ -106,7 +131,7 @@ def check(folder: Path, asked: Asked, *, progress: Progress = silent) -> CheckRe
     return CheckResult(
         bundle=bundle.folder.resolve().name,
         target=target.name,
-        verdict=judge.verdict(made, strict=asked.strict),
+        verdict=judge.verdict(made, strict=asked.strict, named=asked.limits),
         strict=asked.strict,
         checks=made,
         score=scored.score,
@@ -115,7 +140,24 @@ def check(folder: Path, asked: Asked, *, progress: Progress = silent) -> CheckRe
         golden=golden,
         environment=measured.environment,
         warnings=(*measured.warnings, *_warnings(bundle, rows)),
+        named=tuple(asked.limits),
+        against=against,
     )
+
+
+def _can(bundle: Bundle, asked: Asked) -> None:
+    """Refuse a limit that there is nothing to hold against, before anything is measured."""
+    for name in asked.limits:
+        if name in recorded.AGAINST and asked.baseline is None:
+            raise UsageError(
+                f"--limit {name} is held against an earlier build's report: name it with "
+                "--baseline REPORT.json"
+            )
+        if name in OWN and recorded.own_drop(bundle) is None:
+            raise UsageError(
+                f"--limit {name}: the bundle's report holds no drop on own rows (a build has them "
+                "by a second --data)"
+            )
 
 
 # ---------------------------------------------------------------- the target
@@ -168,7 +210,7 @@ def _fresh(bundle: Bundle, rows: Given, progress: Progress) -> Scored:
     return Scored(
         figures={**{name: found[name] for name in SCORED}, OWN[0]: recorded.own_drop(bundle)},
         reasons=reasons,
-        score={**score, "source": "fresh"},
+        score={**score, "source": "fresh", "of": rows.of},
         rows=evaluation.score.rows,
         vanished=evaluation.vanished,
     )
@@ -245,7 +287,7 @@ def _golden_check(golden: Agreement) -> Check:
 
 
 def _warnings(bundle: Bundle, rows: Given | None) -> list[str]:
-    said = [bundle.inexact()]
+    said = [bundle.inexact(), rows.remark if rows else None]
     if rows is None:
         said.append("no rows were given: timed on the golden vectors, scored when it was built")
     return [text for text in said if text is not None]

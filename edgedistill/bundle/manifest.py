@@ -35,6 +35,15 @@ def read(folder: Path) -> dict[str, Any]:
     if not (folder / NAME).exists() and not (folder / NAME).is_symlink():
         raise BundleError(f"'{printable(folder)}' is no bundle: it holds no {NAME}")
     found = untrusted.read_json(folder, NAME, most=MANIFEST_BYTES)
+    try:
+        _holds(found)
+    except BundleError as error:
+        raise BundleError(f"'{printable(folder)}': {error}") from None
+    return found
+
+
+def _holds(found: Any) -> None:
+    """Hold a manifest against its schema and against itself."""
     if (
         isinstance(found, dict)
         and isinstance(found.get("format"), int)
@@ -47,7 +56,6 @@ def read(folder: Path) -> dict[str, Any]:
         place = f"{NAME}: {printable(where)}" if where else NAME
         raise BundleError(f"{place}: {printable(what)}")
     _names_agree(found)
-    return found
 
 
 def _names_agree(found: Mapping[str, Any]) -> None:

@@ -78,6 +78,22 @@ def data(bundle: Bundle) -> dict[str, str]:
     return {name: value for name, value in told.items() if isinstance(value, str) and value}
 
 
+def name(bundle: Bundle) -> str | None:
+    """Return the name of the rows that the bundle was built from."""
+    found = _under(_report(bundle), "data").get("name")
+    return found if isinstance(found, str) else None
+
+
+def digests(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the digest of each split of the rows that the bundle was built from, by its name."""
+    return _under(_report(bundle), "data", "hash")
+
+
+def cut(bundle: Bundle) -> bool:
+    """Say whether the build cut its test rows out of others."""
+    return _under(_report(bundle), "data", "splits", "test").get("origin") == "cut"
+
+
 def device(bundle: Bundle) -> Device | None:
     """Return the rates of the device for which the bundle was built, None where it tells none."""
     told = _under(_report(bundle), "target", "device")
@@ -132,13 +148,19 @@ def doubts(bundle: Bundle) -> dict[str, str]:
     return {name: SEEN for kind in (GENERAL, OWN) if said & {*kind} for name in kind}
 
 
-def read(path: Path) -> Any:
-    if not path.expanduser().is_file():
-        raise UsageError(f"the earlier report '{printable(path)}' does not exist")
+def read(path: Path) -> Mapping[str, Any]:
+    """Read the report of an earlier build. Raises `UsageError` for what is none."""
+    place, shown = path.expanduser(), printable(path)
+    if not place.is_file():
+        why = "is a folder: name the report.json in it" if place.is_dir() else "does not exist"
+        raise UsageError(f"the earlier report '{shown}' {why}")
     try:
-        return untrusted.parse_json(path.expanduser().read_bytes())
+        found = untrusted.parse_json(place.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{printable(path)}' is no report: {printable(error)}") from None
+        raise UsageError(f"'{shown}' is no report: {printable(error)}") from None
+    if isinstance(found, dict) and isinstance(found.get("rows"), list) and "chosen" in found:
+        return found
+    raise UsageError(f"'{shown}' is no report: expected the report.json of an earlier bundle")
 
 
 def against(
@@ -146,32 +168,40 @@ def against(
 ) -> tuple[dict[str, Interval | None], dict[str, str]]:
     """Return regression in points and slowdown (latency over yardstick) against a report.
 
-    `alike` says whether what was timed here is as long as the rows of the report were.
+    With reasons for what is absent. `alike` says whether what was timed here is as long as the
+    rows of the report were.
     """
     row = _chosen(report)
     found: dict[str, Interval | None] = dict.fromkeys(AGAINST)
-    reasons = dict.fromkeys(AGAINST, "the earlier report says nothing of it")
+    reasons: dict[str, str] = {}
     before, now = _interval(_under(row, "score", "test")), scored.figures.get("min_score_points")
     metric = _under(row, "score").get("metric")
-    if before and now and scored.score:
-        if metric == scored.score["metric"]:
-            found["max_regression_points"] = Interval(before.value - now.value)
-        else:
-            reasons["max_regression_points"] = f"the earlier report scores by {printable(metric)}"
+    if before is None:
+        reasons["max_regression_points"] = "the earlier report holds no test score of what it chose"
+    elif now is None or not scored.score:
+        reasons["max_regression_points"] = "no score of this bundle: give rows (--data)"
+    elif metric != scored.score["metric"]:
+        reasons["max_regression_points"] = f"the earlier report scores by {printable(metric)}"
+    else:
+        found["max_regression_points"] = Interval(before.value - now.value)
     latency = measured.figures["bundle"].latency
     then_ms = _number(_under(row, "latency_ms").get("p50"))
-    then = _yard(_under(report, "environment", "yardstick"))
-    here = _yard(dataclasses.asdict(measured.yardstick))
+    then = yard(_under(report, "environment", "yardstick"))
+    here = yard(dataclasses.asdict(measured.yardstick))
     if not alike:
         reasons["max_slowdown"] = "timed on other texts than the earlier report: give rows (--data)"
-    elif latency and then_ms and then and here:
-        found["max_slowdown"] = Interval((latency.p50 / here) / (then_ms / then))
-    elif then is None:
+    elif not then_ms:
+        reasons["max_slowdown"] = "the earlier report holds no latency of what it chose"
+    elif not then:
         reasons["max_slowdown"] = "the earlier report holds no yardstick"
+    elif latency is None or not here:
+        reasons["max_slowdown"] = measured.figures["bundle"].failed or "not measured"
+    else:
+        found["max_slowdown"] = Interval((latency.p50 / here) / (then_ms / then))
     return found, reasons
 
 
-def _yard(rates: Mapping[str, Any]) -> float | None:
+def yard(rates: Mapping[str, Any]) -> float | None:
     """Return one time of the yardstick: the geometric mean of what its three graphs take."""
     fp32, int8, node = (
         _number(rates.get(name)) for name in ("fp32_gflops", "int8_gops", "node_us")

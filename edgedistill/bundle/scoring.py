@@ -31,6 +31,7 @@ class Evaluated:
     unpaired: str | None  # why there is no drop against the evidence's baseline
     golden: Agreement
     warnings: tuple[str, ...] = ()
+    of: str | None = None  # what was scored: "test rows of NAME", "rows of FILE"
 
 
 def evaluate(bundle: Bundle, rows: Any, *, progress: Progress = silent) -> np.ndarray:
@@ -48,19 +49,19 @@ def evaluate(bundle: Bundle, rows: Any, *, progress: Progress = silent) -> np.nd
 def eval_(
     folder: str | PathLike[str], *, data: DataSpec | None = None, progress: Progress = silent
 ) -> Evaluated:
-    """Score a bundle on the test rows of `data`; without, only its golden vectors are run.
+    """Score a bundle on `data`: its test rows, or a lone file's rows; without, on golden vectors.
 
     The drop is paired with the baseline where the evidence beside the bundle has every row.
     """
     bundle = load(folder)
     golden = compare(bundle)
     task = bundle.manifest["task"]
-    warnings = tuple(filter(None, [bundle.inexact()]))
-    if data is None:
+    rows = None if data is None else given(data, bundle)
+    warnings = tuple(filter(None, [rows.remark if rows else None, bundle.inexact()]))
+    if rows is None:
         return Evaluated(task, None, None, None, golden, warnings)
-    rows = given(data, bundle)
     evaluation, why = judged(bundle, rows, metric=metric_of(bundle), progress=progress)
-    return Evaluated(task, rows.name, evaluation, why, golden, warnings)
+    return Evaluated(task, rows.name, evaluation, why, golden, warnings, rows.of)
 
 
 def judged(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -48,6 +51,9 @@ def cli() -> None:
     """
 
 
+GOES_ON = ("build", "bench")  # what they made is kept in the store
+WHOLE = ("build", "plan")  # what needs all dependencies, one as the other
+
 for command in (build, plan, check, bench, eval_, predict, verify, inspect, targets, store):
     cli.add_command(command)
 
@@ -61,7 +67,9 @@ def run(command: click.Command, name: str) -> NoReturn:
     """Run a command, ours or a benchmark's, and exit; what ends it is one line, no traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     if sys.stdout is sys.__stdout__:
-        sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
+        sys.stdout = _forgiving(sys.stdout, (BrokenPipeError,))
+        sys.stderr = _forgiving(sys.stderr, (OSError,))  # nowhere is left to complain to
+    context = None
     try:
         # Not cli.main(): it ends any broken pipe with exit 1, which means "a limit is missed".
         with command.make_context(name, sys.argv[1:]) as context:
@@ -69,25 +77,38 @@ def run(command: click.Command, name: str) -> NoReturn:
     except SystemExit as end:
         raise end
     except BaseException as error:
-        code = _tell(error, "; the same command goes on where it stopped" if command is cli else "")
+        code = _tell(error, (context and context.invoked_subcommand) or "")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 class _Forgiving(io.FileIO):
-    """A stream whose reader may go away (head, less): the work and its exit code still count."""
+    """A stream whose reader may go away (head, less): the work and its exit code still count.
+
+    Any other trouble, a full disk say, is raised once. What was not written then is not tried
+    again when the process ends: Python would say so in its own words, and exit with 120.
+    """
+
+    def __init__(self, descriptor: int, forgiven: tuple[type[OSError], ...]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.forgiven, self.gone = forgiven, False
 
     def write(self, data: Any) -> int | None:  # type: ignore[override]
+        if self.gone:
+            return len(data)
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            self.gone = not isinstance(error, BrokenPipeError)
+            if not isinstance(error, self.forgiven):
+                raise
             return len(data)
 
 
-def _forgiving(stream: Any) -> Any:
+def _forgiving(stream: Any, forgiven: tuple[type[OSError], ...]) -> Any:
     if stream is None:  # closed before we began
         return None
     stream.flush()
-    raw = io.BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))
+    raw = io.BufferedWriter(_Forgiving(stream.fileno(), forgiven))
     # A terminal that lacks a character shows its escape.
     return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
 
@@ -96,18 +117,21 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped()
 
 
-def _tell(error: BaseException, after: str) -> int:
+def _tell(error: BaseException, verb: str) -> int:
     """Print one line on stderr (and a document on stdout where --json asks); return the code.
 
-    `after`: what comes after an interruption.
+    `verb`: the command of ours that met the error.
     """
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort, Stopped)):
         code = 143 if isinstance(error, Stopped) else 130
+        after = "; the same command goes on where it stopped" if verb in GOES_ON else ""
         return _said("Interrupted", f"interrupted{after}", code)
     ours = _ours(error)
     message = " ".join(str(ours).split())
+    if isinstance(ours, MissingPackage) and verb in WHOLE:
+        message = _with_all(message)
     if isinstance(ours, InternalError):
         message = f"{message} (a fault of edgedistill; details: {_log(error)})"
     return _said(type(ours).__name__, message, ours.exit_code)
@@ -132,10 +156,22 @@ def _ours(error: BaseException) -> EdgedistillError:
     return InternalError(f"{type(error).__name__}: {error}")
 
 
+def _with_all(message: str) -> str:
+    """Advise all dependencies where one is missing: on a device none but a few are there."""
+    try:
+        lines = importlib.metadata.requires("edgedistill") or []
+    except importlib.metadata.PackageNotFoundError:
+        lines = []
+    ours = {re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line}
+    before, pip, package = message.partition(": pip install ")
+    return f"{before}{pip}edgedistill (with its dependencies)" if package in ours else message
+
+
 def _said(kind: str, message: str, code: int) -> int:
     if "--json" in sys.argv or "--format=json" in sys.argv or _follows("--format", "json"):
         document: dict[str, Any] = {"error": {"type": kind, "message": message, "exit_code": code}}
-        click.echo(json.dumps(document))
+        with contextlib.suppress(OSError):  # a full disk, perhaps the error itself
+            click.echo(json.dumps(document))
     click.echo(f"edgedistill: {plainly(message)}", err=True)
     return code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgedistill.errors import UsageError
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 TARGET = click.option("--target", metavar="T", help="Another target than the bundle's own.")
+SCORED = "; edgedistill eval BUNDLE --data FILE scores what is in it"
 DATA = click.option("--data", metavar="D", help="Rows to score on.")
 
 
@@ -43,6 +45,10 @@ def check(bundle: Path, limits: tuple[str, ...], shape: str, **flags: Any) -> No
         )
     _lines(commands.told(result, shape))
     _warned(result.warnings)
+    if result.verdict == "unchecked":
+        for one in result.unproven:
+            said = f"{one.limit} can't be checked: {one.reason}"
+            click.echo(f"edgedistill: {plainly(said)}", err=True)
     sys.exit(result.exit_code)
 
 
@@ -129,12 +135,16 @@ def eval_(bundle: Path, data: str | None, cpu: str | None, as_json: bool) -> Non
 @click.option("--top", type=click.IntRange(1, 1000), default=3, help="How many labels to show.")
 @JSON
 def predict(bundle: Path, what: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Answer texts or image files with a bundle; pairs of texts two by two."""
+    """Answer texts, or image files, with a bundle; pairs of texts two by two."""
     from edgedistill import bundle as bundles
 
     opened = bundles.load(bundle)
     asked = opened.asked(what)
     answers = opened.predict(asked)
+    files = (
+        [each for each in what if os.path.isfile(each)] if opened.task.EXAMPLES == "text" else []
+    )
+    _warned(f"'{each}' is a file: its name was read as a text{SCORED}" for each in files[:1])
     _warned(filter(None, [opened.inexact()]))
     if as_json:
         made = [

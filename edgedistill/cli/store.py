@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from edgedistill.cli.options import JSON, STORE, Commands
-from edgedistill.cli.show import Printer
+from edgedistill.cli.show import Printer, plainly
 from edgedistill.errors import UsageError
-from edgedistill.job import duration
 
 
 @click.group(cls=Commands, no_args_is_help=False)
@@ -34,15 +33,10 @@ def list_(store: str | None, as_json: bool) -> None:
         click.echo(json.dumps([_plain(entry) for entry in found]))
         return
     for entry in found:
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        took = "" if entry.seconds is None else f"{entry.seconds:8.1f} s"
-        state = "" if entry.state == "whole" else f"  {entry.state}"
-        click.echo(
-            f"{entry.stage:<11}{entry.key[:12]}  {entry.bytes / 1e6:9.1f} MB{took:>11}  "
-            f"{day}{state}"
-        )
+        click.echo(_line(entry))
     total = sum(entry.bytes for entry in found)
-    click.echo(f"{len(found)} entries, {total / 1e6:,.1f} MB in {opened.root}")
+    yet = "" if opened.root.exists() else " (nothing is there yet)"
+    click.echo(f"{_count(len(found))}, {total / 1e6:,.1f} MB in {opened.root}{yet}")
 
 
 @store.command()
@@ -92,7 +86,9 @@ def drop(
         }
         click.echo(json.dumps(document))
         return
-    click.echo(f"dropped {len(found.dropped)} entries, {found.bytes / 1e6:,.1f} MB")
+    for entry in found.dropped:
+        click.echo(_line(entry))
+    click.echo(f"dropped {_count(len(found.dropped))}, {found.bytes / 1e6:,.1f} MB")
     if found.in_use:
         click.echo(f"left {len(found.in_use)} that a running build uses")
 
@@ -115,10 +111,27 @@ def verify(store: str | None, as_json: bool) -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _open(store: str | None) -> Any:
-    from edgedistill.store import Store
+def _open(root: str | None) -> Any:
+    """Open a store that is there; the user's default one need not be yet."""
+    from edgedistill.store import Store, inventory
 
-    return Store(store)
+    opened = Store(root)
+    remark = inventory.remark(opened, named=root is not None)
+    if remark:
+        click.echo(f"{'warning':<11}{plainly(remark)}", err=True)
+    return opened
+
+
+def _line(entry: Any) -> str:
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+    took = "" if entry.seconds is None else f"{entry.seconds:8.1f} s"
+    state = "" if entry.state == "whole" else f"  {entry.state}"
+    size = f"{entry.bytes / 1e6:9.1f} MB"
+    return f"{entry.stage:<11}{entry.key[:12]}  {size}{took:>11}  {day}{state}"
+
+
+def _count(entries: int) -> str:
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
 def _plain(entry: Any) -> dict[str, Any]:
@@ -128,12 +141,19 @@ def _plain(entry: Any) -> dict[str, Any]:
 
 
 def _age(text: str) -> float:
-    days = re.fullmatch(r"(\d+(?:\.\d+)?)d", text)
-    return 86400 * float(days[1]) if days else duration(text, "--unused-for")
+    """Read an age in seconds. A bare number has no unit that all would guess: it is refused."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text)
+    if not match or not float(match[1]):
+        raise UsageError(
+            f"--unused-for: expected a time with its unit, such as 30d or 12h, got '{text}'"
+        )
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kB|MB|GB|TB)?", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)\s*", text)
     if not match:
-        raise UsageError(f"--down-to: expected a size such as 500MB or 5GB, got '{text}'")
-    return int(float(match[1]) * {None: 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]])
+        raise UsageError(
+            f"--down-to: expected a size with its unit, such as 500MB or 5GB, got '{text}'"
+        )
+    return int(float(match[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.judge.evidence import Evaluation
@@ -33,13 +33,19 @@ class Contender:
     unpruned: str | None = None  # the name of the row that this one was pruned from
 
 
-def verdict(held: Sequence[Check] | None, *, strict: bool = False) -> str:
-    """Return fits | fits_closely | misses, of the chosen row's checks on test (None: no row)."""
+def verdict(
+    held: Sequence[Check] | None, *, strict: bool = False, named: Collection[str] = ()
+) -> str:
+    """Return fits | fits_closely | misses, of the chosen row's checks on test (None: no row).
+
+    `unchecked` where one of the `named` limits has no figure: who names a limit asks for it.
+    """
     states = {check.state for check in held} if held is not None else {"misses"}
     if "misses" in states:
         return "misses"
     if states & {"close", "unchecked"}:
-        return "misses" if strict else "fits_closely"
+        lacking = any(one.state == "unchecked" and one.limit in named for one in held or ())
+        return "misses" if strict else "unchecked" if lacking else "fits_closely"
     return "fits"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from edgedistill.records import Progress
 from edgedistill.store import Store, keys, locks
 
 RECORDS = ("artifact.json", "source.json")
+VERSION = 1  # of what `v1` holds
+BESIDE = {"arm64"}  # what else the default place may hold: the system that is emulated
 SHOWN = 8  # keys that an error names
 
 
@@ -45,6 +48,34 @@ class Dropped:
         return sum(entry.bytes for entry in self.dropped)
 
 
+def remark(store: Store, *, named: bool) -> str | None:
+    """Look at a store's place before it is read; returns what else lies there to be said.
+
+    A place that no build has made yet is an empty store, unless the user `named` it. Raises
+    `UsageError` for what is no store, and for one of another version.
+    """
+    root = store.root
+    with store.shelf.surroundings("reading"):
+        held = {path.name for path in root.iterdir()} if root.is_dir() else set()
+        there = os.path.lexists(root)
+    versions = sorted(int(name[1:]) for name in held if re.fullmatch(r"v\d{1,6}", name))
+    others = [each for each in versions if each != VERSION]
+    if VERSION not in versions and others:
+        raise UsageError(
+            f"'{root}' is a store of version {others[-1]}, this edgedistill reads {VERSION}: "
+            "update it"
+        )
+    if there and not root.is_dir():
+        raise UsageError(f"'{root}' is no store: it is a file")
+    if not there and named:
+        raise UsageError(f"'{root}' is no store: there is no such folder")
+    if VERSION not in versions and held - BESIDE:
+        raise UsageError(f"'{root}' is no store: it holds no 'v{VERSION}'")
+    if others:
+        return f"'{root}' holds version {others[-1]} too, which this edgedistill does not read"
+    return None
+
+
 def entries(store: Store) -> list[Entry]:
     """List what lies in a store, the least recently used first; no file is looked into."""
     found = []
@@ -62,10 +93,14 @@ def entries(store: Store) -> list[Entry]:
 def show(store: Store, key: str) -> tuple[Entry, dict[str, Any]]:
     """Return the entry whose key begins so, with its record ({} where it has none).
 
+    Its files are read: where they do not hold, its state is "damaged: REASON".
+
     Raises `UsageError` where there is none, or more than one.
     """
     entry = _only(entries(store), key, store)
     with store.shelf.surroundings("reading"):
+        reason = _wrong(store, entry) if entry.state == "whole" else None
+        entry = replace(entry, state=f"damaged: {reason}") if reason else entry
         for name in RECORDS:
             record = store.shelf.record(entry.path / name)
             if isinstance(record, dict):
@@ -82,8 +117,7 @@ def verify(store: Store, progress: Progress = silent) -> list[tuple[Entry, str]]
     whole = [entry for entry in entries(store) if entry.state == "whole"]
     with store.shelf.surroundings("reading"):
         for entry in bar(whole, progress, total=len(whole), unit="entries"):
-            record = "source.json" if entry.stage == "sources" else "artifact.json"
-            reason = store.shelf.wrong(entry.path, record) or _misplaced(store, entry, record)
+            reason = _wrong(store, entry)
             if reason and entry.path.exists():  # else another process dropped it meanwhile
                 wrong.append((entry, reason))
     return wrong
@@ -144,6 +178,12 @@ def _remove(store: Store, entry: Entry) -> bool:
                 return True
             shutil.rmtree(aside)
     return True
+
+
+def _wrong(store: Store, entry: Entry) -> str | None:
+    """Return why an entry does not hold; every file of it is read."""
+    record = "source.json" if entry.stage == "sources" else "artifact.json"
+    return store.shelf.wrong(entry.path, record) or _misplaced(store, entry, record)
 
 
 def _misplaced(store: Store, entry: Entry, record: str) -> str | None:

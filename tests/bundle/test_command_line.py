@@ -83,6 +83,22 @@ def test_check_fails_with_a_document_where_json_is_asked(command, how, wrong):
     assert len(err.splitlines()) == 1
 
 
+def test_check_says_what_a_named_limit_lacks(command, made: Path, monkeypatch):
+    from edgedistill.measure import session
+    from edgedistill.records import Figures, Measured, Yardstick
+
+    figures = {"bundle": Figures(size_mb=1.0)}
+    made_up = Measured(figures, Yardstick(1.0, 1.0, 1.0), {}, 0.0)
+    monkeypatch.setattr(session, "measure", lambda subjects, target, **named: made_up)
+    code, out, err = command("check", made, "--limit", "memory_mb=5")
+    assert code == 2 and "memory_mb" in out and "unchecked" in out
+    assert err.splitlines()[-1] == "edgedistill: memory_mb can't be checked: not measured"
+    code, out, err = command("check", made, "--limit", "memory_mb=5", "--format", "json")
+    assert code == 2 and json.loads(out)["exit_code"] == 2 and "memory_mb can't be" in err
+    code, out, err = command("check", made, "--limit", "max_slowdown=2", "--format", "json")
+    assert code == 2 and json.loads(out)["error"]["exit_code"] == 2 and "--baseline" in err
+
+
 @pytest.mark.parametrize("verb", ["predict", "eval", "check", "bench"])
 def test_another_processor_is_warned_of_once_on_stderr(command, elsewhere, monkeypatch, verb: str):
     from edgedistill.measure import session
@@ -130,6 +146,15 @@ def test_eval_escapes_what_labels_and_files_hold(command, tmp_path: Path, text_c
     assert json.loads(said)["score"]["rows"] == 4
 
 
+def test_one_row_is_one_row(command, made: Path, tmp_path: Path):
+    (tmp_path / "one.csv").write_text("text,label\nthe rain,weather\n")
+    code, out, _ = command("eval", made, "--data", tmp_path / "one.csv")
+    assert code == 0 and " on 1 row of one.csv" in out
+    (tmp_path / "one.csv").write_text("text,label\nthe rain,wether\nthe sun,weather\n")
+    code, _, err = command("eval", made, "--data", tmp_path / "one.csv")
+    assert code == 2 and "1 of 2 rows of one.csv has a label that the bundle lacks" in err
+
+
 def test_inspect_warns_on_stderr_where_it_can_write_no_pages(command, copied: Path):
     copied.with_name("bundle.inspect").write_text("mine")
     code, out, err = command("inspect", copied, "--json")
@@ -151,6 +176,17 @@ def test_bench_hands_target_and_seconds_to_a_suite(command, monkeypatch):
     assert (code, json.loads(out)) == (0, [])
     command("bench", "starter", "--json")
     assert seen == [("starter", {"measure.seconds": 3.0}, "embedded"), ("starter", {}, None)]
+
+
+def test_a_file_that_is_read_as_a_text_is_warned_of(command, made: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test.csv").write_text("text,label\nthe rain,weather\n")
+    (tmp_path / "rain").mkdir()
+    code, out, err = command("predict", made, "test.csv", "rain", "x" * 5000, "a\nb")
+    assert code == 0 and out.count(" %  ") == 12
+    (line,) = err.splitlines()
+    assert line.startswith("warning") and "'test.csv' is a file" in line and "--data" in line
+    assert json.loads(command("predict", made, "test.csv", "--json")[1])
 
 
 @pytest.mark.parametrize("text", ["", "  "])
@@ -223,14 +259,53 @@ def test_bench_measures_a_graph_of_a_tiny_vocabulary_and_two_runs_compare(comman
     row = json.loads(out)["rows"][0]
     assert row["latency_ms"]["p90"] > 0 and row["failed"] is None
     before, after = tmp_path / "before.json", tmp_path / "after.json"
-    before.write_text(out)
     told = json.loads(out)
+    told["rows"][0]["latency_ms"]["steady"] = True  # though others may use this machine
+    before.write_text(json.dumps(told))
     for name in ("p90", "p90_low", "p90_high"):
         told["rows"][0]["latency_ms"][name] *= 100
     after.write_text(json.dumps(told))
     code, said, _ = command("bench", "--compare", before, after)
     assert code == 0 and " 100.00 " in said and "slower" in said and "the yardstick" in said
-    assert "slower" not in command("bench", "--compare", before, before)[1]
+    assert verdict(command("bench", "--compare", before, before)[1]) == ""
+
+
+def verdict(said: str) -> str:
+    """Return what the first row of a comparison ends with, after its ratio."""
+    return said.splitlines()[1].partition(")")[2].partition("x")[2].strip()
+
+
+YARDSTICK = {"fp32_gflops": 100.0, "int8_gops": 400.0, "node_us": 2.0}
+
+
+def measurement(path: Path, p90: float, *, steady: bool = True, slow: float = 1.0, **more) -> Path:
+    """Write what bench --json printed, of a host `slow` times as slow."""
+    latency = {"p90": p90, "p90_low": 0.99 * p90, "p90_high": 1.01 * p90, "steady": steady}
+    rates = {name: value / slow for name, value in YARDSTICK.items()}
+    yardstick = {**rates, "node_us": slow * YARDSTICK["node_us"], **more}
+    path.write_text(json.dumps({"rows": [{"name": "m", "latency_ms": latency}],
+                                "yardstick": yardstick}))  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("p90", "host", "said"),
+    [
+        (1.03, {}, ""),  # apart within their runs, and yet the same bundle measured twice
+        (1.06, {}, ""),
+        (1.09, {}, "slower"),
+        (0.9, {}, "faster"),
+        (2.0, {"slow": 2.0}, ""),  # on another machine the yardstick took as long
+        (1.0, {"slow": 0.5}, "slower"),
+        (2.0, {"steady": False}, "unsteady: no verdict"),
+    ],
+)
+def test_two_runs_differ_beyond_five_percent_over_the_yardstick(command, tmp_path, p90, host, said):
+    before = measurement(tmp_path / "before.json", 1.0)
+    after = measurement(tmp_path / "after.json", p90, **host)
+    code, out, _ = command("bench", "--compare", before, after)
+    assert code == 0 and verdict(out) == said
+    assert "over the yardstick" in out.splitlines()[-1] and "5 %" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

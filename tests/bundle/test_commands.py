@@ -283,6 +283,98 @@ def test_an_earlier_report_bounds_regression_and_slowdown(
         commands.check(write(), baseline=str(tmp_path / "none.json"))
 
 
+EARLIER = {
+    "chosen": "s",
+    "environment": {"yardstick": {"fp32_gflops": 50.0, "int8_gops": 200.0, "node_us": 4.0}},
+    "rows": [
+        {
+            "name": "s",
+            "score": {"metric": "accuracy", "test": {"value": 90.0}},
+            "latency_ms": {"p50": 1.0},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def earlier(tmp_path: Path):
+    def made(**changes) -> str:
+        (tmp_path / "earlier.json").write_text(json.dumps({**EARLIER, **changes}))
+        return str(tmp_path / "earlier.json")
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ("max_regression_points", "--baseline REPORT.json"),
+        ("max_slowdown", "--baseline REPORT.json"),
+        ("max_own_drop_points", "no drop on own rows"),
+    ],
+)
+def test_a_limit_that_nothing_can_be_held_against_is_refused_unmeasured(
+    write, rows: Path, measured: list, limit: str, says: str
+):
+    for data in (None, str(rows)):
+        with pytest.raises(UsageError, match=f"--limit {limit}.*{says}"):
+            commands.check(write(), data=data, limits={limit: "1"})
+    assert not measured
+
+
+def test_a_named_limit_that_could_not_be_checked_is_2(write, rows: Path, measured: list, earlier):
+    limits = {"max_drop_points": "5"}
+    result = commands.check(write(), data=str(rows), limits=limits)
+    assert result.verdict == "unchecked" and result.exit_code == 2
+    assert [one.limit for one in result.unproven] == ["max_drop_points"]
+    assert "limit" in commands.told(result)[0] and "fits" not in commands.told(result)[0]
+    assert json.loads(commands.told(result, "json")[0])["exit_code"] == 2
+    told = commands.told(result, "github")
+    assert told[-1].startswith("::error")
+    assert any(line.startswith("::error") and "max_drop_points" in line for line in told[:-1])
+    assert commands.check(write(), data=str(rows)).exit_code == 0  # its own, that nobody named
+    missed = commands.check(write(), data=str(rows), limits={**limits, "memory_mb": "0.5"})
+    assert missed.exit_code == 1
+    without = earlier(rows=[{"name": "s", "latency_ms": {"p50": 1.0}}])
+    named = {"max_regression_points": "1"}
+    result = commands.check(write(), data=str(rows), limits=named, baseline=without)
+    assert result.exit_code == 2 and "holds no test score" in result.unproven[0].reason
+    result = commands.check(write(), limits=named, baseline=earlier())
+    assert result.exit_code == 2 and "give rows (--data)" in result.unproven[0].reason
+
+
+@pytest.mark.parametrize(
+    "content", [[], {"files": {}, "figures": {}}, {"rows": [], "yardstick": {}}, {"chosen": None}]
+)
+def test_what_is_no_report_is_no_baseline(made: Path, tmp_path: Path, measured: list, content):
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"other\.json' is no report: expected the report\.json"):
+        commands.check(made, baseline=str(file))
+    with pytest.raises(UsageError, match=r"is a folder: name the report\.json in it"):
+        commands.check(made, baseline=str(tmp_path))
+    assert not measured
+
+
+@pytest.mark.parametrize("shape", ["text", "md", "json", "github"])
+def test_both_comparisons_are_shown_without_a_limit(
+    write, rows: Path, measured: list, earlier, shape: str
+):
+    result = commands.check(write(), data=str(rows), baseline=earlier())
+    text = "\n".join(commands.told(result, shape))
+    if shape == "json":
+        first, second = json.loads(text)["against"]
+        assert (first["figure"], second["figure"]) == ("regression_points", "slowdown")
+        assert first["value"] == pytest.approx(90 - 100 * 8 / 9) and second["value"] == 2.0
+    else:
+        assert "regression 1.1 points" in text and "slowdown 2.00 times" in text
+    assert not {"max_slowdown", "max_regression_points"} & states(result).keys()
+    without = commands.check(write(), data=str(rows), baseline=earlier(environment={}))
+    assert "slowdown unknown (the earlier report holds no yardstick)" in " ".join(
+        commands.told(without)
+    )
+
+
 @pytest.mark.parametrize("shape", ["text", "md", "json", "github"])
 def test_a_check_is_told_without_raw_control_characters(write, measured: list, shape: str):
     result = replace(gate.check(write(), gate.Asked(strict=True)), bundle="a\x1b[31m|::x\nb")
@@ -326,25 +418,10 @@ def test_labels_that_the_bundle_lacks_are_named(made: Path, tmp_path: Path):
     folder.mkdir()
     lines = [f"{text},{label.replace('money', 'moneys')}\n" for text, label in TEXTS]
     (folder / "test.csv").write_text("text,label\n" + "".join(lines))
-    with pytest.raises(DataError, match=r"4 test rows .*'moneys'.*did you mean 'money'"):
+    with pytest.raises(
+        DataError, match=r"4 of 9 test rows of rows .*'moneys'.*did you mean 'money'"
+    ):
         commands.eval_(made, str(folder))
-
-
-def test_the_test_rows_of_whole_data_are_those_that_a_build_would_cut(made: Path, tmp_path: Path):
-    from edgedistill.data import sources
-    from edgedistill.job import DataSpec
-
-    file = tmp_path / "all.csv"
-    draws = np.random.default_rng(0)
-    words = ["rain", "sun", "bank", "euro", "song", "film", "the", "is"]
-    lines = [
-        f"{' '.join(draws.choice(words, 6))},{('weather', 'money')[index % 2]}"
-        for index in range(60)
-    ]
-    file.write_text("text,label\n" + "\n".join(lines) + "\n")
-    cut = sources.read(DataSpec(path=str(file)), task="text-classification").splits["test"]
-    found = given.given(DataSpec(path=str(file)), bundle.load(made))
-    assert list(found.examples) == list(cut.examples) and 0 < len(found.truth) < 60
 
 
 def test_a_damaged_bundle_is_no_gate(copied: Path):

@@ -26,11 +26,11 @@ ROWS = [
 def built(tmp_path: Path, text_contents: Contents) -> Callable[..., Path]:
     """Write a bundle whose build was told columns and more."""
 
-    def write(columns: dict[str, str], pair: bool = False, **job: Any) -> Path:
+    def write(columns: Any, pair: bool = False, data: Any = None, **job: Any) -> Path:
         report = {
             **text_contents.proof.report,
             "job": {"data": {**job, "path": "rows"}},
-            "data": {"splits": {}, "warnings": [], "columns": columns},
+            "data": {"splits": {}, "warnings": [], "columns": columns, **(data or {})},
         }
         proof = replace(text_contents.proof, report=report)
         encoder = {**text_contents.encoder, "pair": pair}
@@ -80,22 +80,104 @@ def test_a_pair_keeps_its_two_columns(built, tmp_path: Path):
     assert rows.examples[0] == {"text": "the rain is cold", "text_pair": "a remark on it"}
 
 
-def test_the_group_decides_the_same_cut_again(built, tmp_path: Path):
+def many(count: int = 120) -> list[tuple[str, ...]]:
+    words = ["rain", "sun", "wind", "bank", "euro", "pay"]
+    return [
+        (
+            f"{words[n % 6]} {words[n % 5]} {n}",
+            ("weather", "money")[n % 2],
+            f"who {n // 4}" * (n > 19),
+        )
+        for n in range(count)
+    ]
+
+
+def test_all_rows_of_a_lone_file_are_scored(built, tmp_path: Path):
+    folder = table(tmp_path / "rows" / "test.csv", "text,label,who", many())
+    out = built({})
+    found = commands.eval_(out, str(folder / "test.csv"))
+    assert found.score["rows"] == 120
+    assert "on 120 rows of test.csv" in next(found.lines())
+    assert "on 120 test rows of rows" in next(commands.eval_(out, str(folder)).lines())
+
+
+@pytest.mark.parametrize(("name", "of"), [("all", "rows/all.csv"), ("train", "rows/train.csv")])
+def test_all_rows_of_the_only_split_are_scored(built, tmp_path: Path, name: str, of: str):
+    folder = table(tmp_path / "rows" / f"{name}.csv", "text,label,who", many())
+    found = commands.eval_(built({}), str(folder))
+    assert found.score["rows"] == 120 and f"on 120 rows of {of}" in next(found.lines())
+
+
+def test_a_label_that_other_rows_lack_is_scored_like_any(built, tmp_path: Path):
+    file = table(tmp_path / "rows" / "few.csv", "text,label", [(r[0], r[2]) for r in ROWS])
+    assert commands.eval_(built({}), str(file / "few.csv")).score["rows"] == 4
+
+
+def test_several_splits_without_a_test_split_are_not_chosen_from(built, tmp_path: Path):
+    table(tmp_path / "rows" / "train.csv", "text,label,who", many())
+    folder = table(tmp_path / "rows" / "validation.csv", "text,label,who", many(40))
+    with pytest.raises(DataError, match=r"no test split, but train\.csv and validation\.csv: name"):
+        commands.eval_(built({}), str(folder))
+
+
+@pytest.mark.parametrize("group", [None, "who"])
+def test_of_the_builds_own_rows_those_are_scored_that_it_cut(built, tmp_path: Path, group):
+    """All of them would be the rows that it trained on, too."""
     from edgedistill.data import sources
 
-    words = ["rain", "sun", "wind", "bank", "euro", "pay"]
-    rows = [
-        (f"{words[n % 6]} {words[n % 5]} {n}", ("weather", "money")[n % 2], f"who {n // 4}")
-        for n in range(120)
-    ]
-    folder = table(tmp_path / "rows" / "all.csv", "text,label,who", rows)
-    columns = {"text": "text", "label": "label", "group": "who"}
-    told = DataSpec(path=str(folder), group="who")
+    folder = table(tmp_path / "rows" / "all.csv", "text,label,who", many())
+    told = DataSpec(path=str(folder), group=group)
     cut = sources.read(told, task="text-classification").splits["test"]
-    whole = sources.read(DataSpec(path=str(folder)), task="text-classification").splits["test"]
-    assert list(cut.examples) != list(whole.examples)
-    found = given.given(DataSpec(path=str(folder)), bundle.load(built(columns)))
-    assert list(found.examples) == list(cut.examples)
+    columns = {"text": "text", "label": "label"} | ({"group": group} if group else {})
+    out = built(
+        columns,
+        data={"hash": {"test": cut.digest}, "splits": {"test": {"rows": 24, "origin": "cut"}}},
+    )
+    rows = given.given(DataSpec(path=str(folder)), bundle.load(out))
+    assert list(rows.examples) == list(cut.examples) and 0 < len(rows.truth) < 120
+    assert "test rows of rows, as its build cut them" in rows.of and rows.remark is None
+
+
+def test_rows_that_the_build_trained_on_are_warned_of(built, tmp_path: Path):
+    from edgedistill.data import sources
+
+    folder = table(tmp_path / "rows" / "train.csv", "text,label,who", many())
+    table(tmp_path / "rows" / "validation.csv", "text,label,who", many(40))
+    table(tmp_path / "rows" / "test.csv", "text,label,who", many(20))
+    data = sources.read(DataSpec(path=str(folder)), task="text-classification")
+    out = built({}, data={"hash": {name: part.digest for name, part in data.splits.items()}})
+    found = commands.eval_(out, str(folder / "train.csv"))
+    assert found.score["rows"] == 120 and "trained on" in found.warnings[0]
+    assert "chose by" in commands.eval_(out, str(folder / "validation.csv")).warnings[0]
+    assert not commands.eval_(out, str(folder)).warnings
+
+
+@pytest.mark.parametrize(
+    ("heads", "rows", "says"),
+    [
+        ("text,label", [("", "weather"), ("the sun", "weather")], "an empty text.*: mend them$"),
+        ("text,label", [("the sun", "wether")], "'wether': did you mean 'weather'"),
+        ("one,two,label", [(f"a {n}", f"b {n}", "money") for n in range(9)], "'utterance'"),
+        ("id,label", [(str(n), "money") for n in range(9)], "text in 'utterance', label in 'kind'"),
+        ("text,other", [(f"the sun {n}", f"word {n}") for n in range(9)], "label in 'kind'"),
+    ],
+    ids=["empty", "unknown label", "several columns", "no column", "no label"],
+)
+def test_no_error_names_a_setting_that_there_is_none_for(built, tmp_path, heads, rows, says):
+    table(tmp_path / "rows" / "mine.csv", heads, rows)
+    with pytest.raises(DataError, match=says) as told:
+        commands.eval_(built({"text": "utterance", "label": "kind"}), str(tmp_path / "rows"))
+    assert "--set" not in str(told.value) and "training row" not in str(told.value)
+
+
+def test_an_encoding_and_two_files_are_mended_without_a_setting(built, tmp_path: Path):
+    out, file = built({}), tmp_path / "rows" / "mine.csv"
+    table(file, "text,label", [("le café", "weather")], encoding="cp1252")
+    with pytest.raises(DataError, match=r"not UTF-8 text: save the file as UTF-8$"):
+        commands.eval_(out, str(file))
+    table(tmp_path / "rows" / "other.csv", "text,label", [("sun", "weather")])
+    with pytest.raises(DataError, match=r"mine\.csv, other\.csv: name one of them$"):
+        commands.eval_(out, str(tmp_path / "rows"))
 
 
 def test_the_encoding_and_what_becomes_of_bad_rows_are_kept(built, tmp_path: Path):

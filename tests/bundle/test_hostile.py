@@ -127,6 +127,20 @@ def test_a_manifest_that_is_no_sound_json_is_refused(copied: Path, content: byte
 
 
 @pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{}", b'{"format": 2}', b"{", b"\xff"],
+)
+def test_what_is_wrong_with_a_manifest_is_said_with_its_bundle(copied: Path, content: bytes):
+    (copied / "manifest.json").write_bytes(content)
+    refused(copied, str(copied))
+
+
+def test_a_file_that_is_not_listed_is_said_with_its_bundle(copied: Path):
+    change(copied, lambda said: said["files"].pop("labels.json"))
+    refused(copied, f"'{copied}': manifest.json: files: 'labels.json' is named but not listed")
+
+
+@pytest.mark.parametrize(
     "name",
     ["..", ".", "../x", "/x", "a/b", "a\\b", "", ".hidden", "con\n", "x" * 200, "é", "a.", "C:x"],
 )

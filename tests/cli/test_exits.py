@@ -1,5 +1,7 @@
 """Exit codes mean something; one document on stdout where asked; a reader may go away."""
 
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -66,7 +68,7 @@ def test_3_the_surroundings(command, monkeypatch, tiny_built):
         (OSError(28, "No space left on device", "x.bin"), 3, "the disk is full"),
         (PermissionError(13, "Permission denied", "x.bin"), 3, "no permission while working"),
         (BrokenPipeError(32, "Broken pipe"), 3, "Broken pipe"),
-        (KeyboardInterrupt(), 130, GOES_ON),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_what_a_command_meets_has_its_code(command, monkeypatch, raised, code, words):
@@ -90,7 +92,74 @@ def test_4_our_fault_is_one_line_and_a_log_with_the_traceback(command, monkeypat
     assert "Traceback" in log and "in broken" in log
 
 
-# ---------------------------------------------------------------- a build that is interrupted
+@pytest.mark.parametrize("verb", ["build", "plan"])
+@pytest.mark.parametrize(
+    ("raised", "pip"),
+    [
+        (ModuleNotFoundError("no", name="optimum.onnxruntime"), "edgedistill"),
+        (MissingPackage("optimum", "the step export"), "edgedistill"),
+        (MissingPackage("sklearn", "the starter job", "scikit-learn"), "edgedistill"),
+        (MissingPackage("torch-pruning", "pruning", "edgedistill[prune]"), "edgedistill[prune]"),
+        (ModuleNotFoundError("no", name="theirs"), "theirs"),
+    ],
+)
+def test_what_a_build_lacks_comes_with_edgedistill(command, monkeypatch, verb, raised, pip):
+    """One package by its name is one of ten that are not there either."""
+
+    def meet(**flags):
+        raise raised
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "optimum" else find(n))
+    monkeypatch.setattr(importlib.import_module("edgedistill.cli.build"), "named", meet)
+    said = command(verb, "--target", "phone")
+    assert said.code == 3, said
+    last = said.error().partition("pip install ")[2]
+    assert last == (f"{pip} (with its dependencies)" if pip == "edgedistill" else pip)
+
+
+# ---------------------------------------------------------------- what is interrupted
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("targets", "interrupted"),
+        ("bench text", GOES_ON),
+        ("build --target phone", GOES_ON),
+        ("plan --target phone", "interrupted"),
+        ("predict BUNDLE x", "interrupted"),
+    ],
+)
+def test_only_what_is_kept_goes_on(command, monkeypatch, line, says):
+    def meet(*given, **flags):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plugins, "names", meet)
+    monkeypatch.setattr("edgedistill.suites.run", meet)
+    monkeypatch.setattr(importlib.import_module("edgedistill.cli.build"), "named", meet)
+    monkeypatch.setattr("edgedistill.bundle.load", meet)
+    said = command(*line.split())
+    assert (said.code, said.error()) == (130, says)
+
+
+STOPPED = """
+import runpy, sys
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+sys.argv = ["edgedistill", "targets"]
+runpy.run_module("edgedistill", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", ["click", "edgedistill.cli", "edgedistill.plugins"])
+def test_an_interruption_while_we_are_loaded_is_one_line(name):
+    line = [sys.executable, "-c", STOPPED.format(name=name)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "edgedistill: interrupted\n")
 
 
 def children(mark):
@@ -247,6 +316,35 @@ def test_a_reader_that_goes_away_is_no_error(tiny_built, tmp_path, line, code, b
     os.close(write)
     assert done.returncode == code
     assert not re.search("Traceback|BrokenPipe|Exception", done.stderr or "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--help", 3),
+        ("targets phone", 3),
+        ("targets --json", 3),
+        ("store verify", 3),
+        ("targets fone", 2),
+        ("targets fone --json", 2),
+    ],
+)
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stderr too"])
+def test_a_full_device_is_one_line_and_its_code(tmp_path, line, code, both):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgedistill", *line.split()],
+            stdout=full,
+            stderr=full if both else subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "EDGEDISTILL_STORE": str(tmp_path)},
+        )
+    assert done.returncode == code, done.stderr
+    if not both:
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "the disk is full" in done.stderr or code == 2
 
 
 def terminal(line, **told):

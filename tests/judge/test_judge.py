@@ -157,6 +157,23 @@ def test_the_verdict_is_that_of_the_weakest_check(states, strict, verdict):
     assert judge.verdict([check(state) for state in states], strict=strict) == verdict
 
 
+@pytest.mark.parametrize(
+    ("states", "strict", "verdict"),
+    [
+        (("holds", "unchecked"), False, "unchecked"),
+        (("close", "unchecked"), False, "unchecked"),
+        (("misses", "unchecked"), False, "misses"),
+        (("holds", "unchecked"), True, "misses"),
+        (("holds", "close"), False, "fits_closely"),
+    ],
+)
+def test_a_limit_that_was_named_and_not_checked_does_not_fit(states, strict, verdict):
+    held = [check(state) for state in states]
+    assert judge.verdict(held, strict=strict, named=("size_mb",)) == verdict
+    other = judge.verdict(held, strict=strict, named=("load_ms",))
+    assert other == ("fits_closely" if verdict == "unchecked" else verdict)
+
+
 def test_no_row_is_a_miss():
     assert judge.verdict(None) == "misses"
 
