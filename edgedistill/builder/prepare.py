@@ -122,6 +122,7 @@ def prepare(
         *(line for each in beside for line in each.warnings),
         *brought.new_heads(others, labels),
         *(_unused(data, labels) if graph else ()),
+        *_newer(target),
     )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
 
@@ -213,6 +214,18 @@ def _host(job: Job, target: Target, known: Store | None, *, probe: bool) -> Host
         if "cuda" in devices
         else "float32",
     )
+
+
+def _newer(target: Target) -> Iterator[str]:
+    """Say that a target's runtime is newer than the table of what runtimes can run."""
+    from edgedistill.graph import operators
+
+    asked, newest = target.runtime.onnxruntime, operators.runtimes()[-1]
+    if [int(part) for part in asked.split(".")[:2]] > [int(part) for part in newest.split(".")]:
+        yield (
+            f"target '{target.name}' names onnxruntime {asked}, newer than any that is known here: "
+            f"what it can run is taken to be what {newest} can"
+        )
 
 
 def _cores() -> int:

@@ -189,6 +189,15 @@ def test_a_recipe_that_is_wrong_is_said_before_the_rows_are_read(place, tmp_path
         prepared(place, recipe=str(wrong), data="/nowhere")
 
 
+def test_a_runtime_newer_than_any_that_is_known_is_said(place, tmp_path):
+    text = (place[0] / "roomy.toml").read_text()
+    for version, says in (("9.9", True), ("1.17", False), ("1.31.7", False)):
+        path = tmp_path / "roomy.toml"
+        path.write_text(text.replace('"1.17"', f'"{version}"'))
+        warnings = prepared(place, target=str(path)).warnings
+        assert any("onnxruntime 9.9, newer than any" in line for line in warnings) is says
+
+
 # ---------------------------------------------------------------- several teachers
 
 
