@@ -197,6 +197,18 @@ def labels(found: Answering, train_labels: Iterable[str]) -> list[str]:
     )
 
 
+def by_number(rows: Iterable[str], names: Sequence[str] | None) -> dict[str, str]:
+    """Return the names that integer labels stand for, as the numbers of outputs; {} for others.
+
+    Nothing is renamed where a name is a number itself: that could be another output's.
+    """
+    numbers = {str(index): name for index, name in enumerate(names or ())}
+    rows = set(rows)
+    if not rows <= set(numbers) or any(name.isdecimal() for name in numbers.values()):
+        return {}
+    return {label: numbers[label] for label in split.ordered(rows)}
+
+
 def _same(found: Answering, rows: Sequence[str], known: Sequence[str]) -> None:
     strange = [label for label in rows if label not in set(known)]
     absent = [label for label in known if label not in set(rows)]

@@ -128,6 +128,16 @@ def test_an_altered_report_is_noticed(built, tmp_path: Path):
         commands.eval_(out, str(folder))
 
 
+def test_labels_that_are_numbers_are_those_of_the_outputs(built, tmp_path: Path):
+    opened = bundle.load(built({}))
+    numbers = [(text, str(opened.labels.index(label))) for text, _, label, _ in ROWS]
+    folder = table(tmp_path / "rows" / "test.csv", "text,label", numbers)
+    assert commands.eval_(opened.folder, folder).score["value"] == 100.0
+    folder = table(tmp_path / "rows" / "test.csv", "text,label", [*numbers, ("what", "3")])
+    with pytest.raises(DataError, match=r"labels that the bundle lacks, such as '0'"):
+        commands.eval_(opened.folder, folder)
+
+
 def test_an_image_bundle_is_scored_on_images(image_contents: Contents, tmp_path: Path):
     import numpy as np
     from PIL import Image
