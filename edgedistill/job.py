@@ -115,7 +115,8 @@ class PruneSpec:
             except ValueError:
                 part = math.nan
             if not part > 0 or math.isinf(part) or (part > 1 and part != int(part)):
-                lacks = f"{told.strip()}=0.5" if not equals and told.strip() else "feed_forward=0.5"
+                named = not equals and told.strip().isidentifier()  # a kind without its share
+                lacks = f"{told.strip()}=0.5" if named else "feed_forward=0.5"
                 raise JobError(
                     f"prune.kind '{self.kind}': '{text.strip()}' says no share to keep (above 0, "
                     f"below 1) and no whole number: write 0.5 or {lacks}"

@@ -16,7 +16,8 @@ def read(path: Path) -> dict[str, Any]:
     Paths in TOML are read from where the file lies. Raises `JobError` with file and line.
     """
     if not path.is_file():
-        raise JobError(f"job file '{path}' does not exist")
+        place = ": rows go to --data, a model goes to --model" if path.is_dir() else ""
+        raise JobError(f"job file '{path}' {plugins.absent(path)}{place}")
     if path.suffix == ".json":
         try:
             tables = json.loads(path.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ Python runs only when the user allowed it.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import sys
@@ -73,12 +74,26 @@ def find_file(kind: str, name: str) -> Path:
     if name.endswith(".toml"):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise error(f"{SINGULAR[kind]} file '{name}' does not exist")
+            raise error(f"{SINGULAR[kind]} file '{name}' {absent(path)}")
         return path
     path = folder(kind) / f"{name}.toml"
     if name.startswith("_") or "/" in name or not path.is_file():
         raise error(f"unknown {SINGULAR[kind]} '{name}': {nearest(name, names(kind))}")
     return path
+
+
+def absent(path: Path) -> str:
+    """Say why there is no such file: "is a folder", or "does not exist" with what is near."""
+    return "is a folder" if path.is_dir() else f"does not exist{near(path)}"
+
+
+def near(path: Path) -> str:
+    """Return the hint for a missing path: what in its folder is called nearly so, if anything."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f": there is no folder '{folder}'"
+    close = difflib.get_close_matches(path.name, [each.name for each in folder.iterdir()], n=1)
+    return f": did you mean '{path.with_name(close[0])}'?" if close else ""
 
 
 def read_toml(path: Path, error: type[UserError] = JobError) -> dict[str, Any]:
@@ -109,9 +124,9 @@ def file_of(kind: str, name: str) -> Path:
 
 
 def _stranger(kind: str, path: Path, allow_code: bool) -> ModuleType:
-    path = path.expanduser().resolve()
+    given, path = path, path.expanduser().resolve()
     if not path.is_file():
-        raise JobError(f"{SINGULAR[kind]} file '{path}' does not exist")
+        raise JobError(f"{SINGULAR[kind]} file '{given}' {absent(given.expanduser())}")
     if not allow_code:
         raise JobError(
             f"{SINGULAR[kind]} file '{path.name}' is code that would run here: "

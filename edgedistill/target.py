@@ -80,14 +80,6 @@ class Processors:
     names: tuple[str, ...] = setting((), "instruction sets", choices=tuple(PROCESSORS))
 
 
-UNITS = {
-    "int8_gops": "GOP/s",
-    "fp32_gflops": "GFLOP/s",
-    "node_us": "µs",
-    "uncertainty": "times",
-    "batch": "rows",
-    **{name: limit.unit for name, limit in LIMITS.items()},
-}
 SECTIONS = {"runtime": Runtime, "processors": Processors, "device": Device}
 
 
@@ -111,22 +103,27 @@ def load(name_or_path: str | Path) -> Target:
     Raises `TargetError`: an unknown name or key (with the nearest), a value out of range,
     malformed TOML (with file and line).
     """
-    name = str(name_or_path)
-    if not name.endswith(".toml") and name not in plugins.names("targets"):
-        name = _by_alias(name)
-    path = plugins.find_file("targets", name)
+    path = find(name_or_path)
     return parse(plugins.read_toml(path, TargetError), path)
 
 
+def find(name_or_path: str | Path) -> Path:
+    """Return the file of a name or an alias, or the one at that path. Raises `TargetError`."""
+    name = str(name_or_path)
+    if not name.endswith(".toml") and name not in plugins.names("targets"):
+        name = _by_alias(name)
+    return plugins.find_file("targets", name)
+
+
 def parse(table: Mapping[str, Any], path: Path) -> Target:
-    """Make a `Target` of a TOML table; `path` is for messages, and its stem must be the name."""
+    """Make a `Target` of a TOML table, which is called as its file, `path`, is named."""
     known = {"name", "aliases", "about", *SECTIONS, "limits"}
     for key in table:
         if key not in known:
             raise TargetError(f"target '{path}': unknown key '{key}': {nearest(key, known)}")
     name = _text(table.get("name", path.stem), f"target '{path}': name")
     if name != path.stem:
-        expected = f"expected '{path.stem}', as its file is named"
+        expected = f"expected '{path.stem}', as its file is named, or no name at all"
         raise TargetError(f"target '{path}': its name is '{name}', {expected}")
     reasons: dict[str, str] = {}
     made = {}
@@ -189,36 +186,6 @@ def with_limits(target: Target, limits: Mapping[str, float]) -> Target:
     reasons = {key: why for key, why in target.reasons.items() if key not in limits}
     changed = {**target.limits, **{key: limit(key, value) for key, value in limits.items()}}
     return dataclasses.replace(target, limits=changed, reasons=reasons)
-
-
-def describe(target: Target) -> list[str]:
-    """Return the lines that print a target: every value with its unit and its reason."""
-    also = f" ({', '.join(target.aliases)})" if target.aliases else ""
-    lines = [f"{target.name}{also}  {target.about}".rstrip()]
-    device = {} if target.device is None else dataclasses.asdict(target.device)
-    sections: Mapping[str, Mapping[str, Any]] = {
-        "runtime": dataclasses.asdict(target.runtime),
-        "processors": {"names": ", ".join(target.processors)},
-        "device": device,
-        "limits": target.limits,
-    }
-    for section, values in sections.items():
-        lines.append(f"[{section}]")
-        if not values:
-            lines.append("  none")
-        for name, value in values.items():
-            unit = "" if value is None else UNITS.get(name, "")
-            shown = f"{_shown(value)} {unit}".rstrip()
-            lines.append(f"  {name:<24}{shown:<16}  {target.reasons.get(name, '')}".rstrip())
-    return lines
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _by_alias(name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill import plugins
 from edgedistill.errors import TargetError
-from edgedistill.target import LIMITS, describe, limit, load, parse_limit, with_limits
+from edgedistill.target import LIMITS, find, limit, load, parse_limit, with_limits
 
 GOOD = """
 name = "mine"
@@ -140,7 +140,6 @@ def test_a_section_that_is_no_table_is_said(write, section):
 def test_a_target_without_rates_or_limits_is_one(write):
     made = load(write('[runtime]\nonnxruntime = "1.20"\n[processors]\nnames = ["x86-64"]\n'))
     assert made.device is None and made.limits == {} and made.name == "mine"
-    assert "  none" in describe(made)
 
 
 @pytest.mark.parametrize(
@@ -188,15 +187,11 @@ def test_an_overridden_limit_loses_its_reason(write):
         with_limits(made, {"size": 5})
 
 
-def test_describe_prints_every_value_with_its_unit_and_reason():
-    made = load("phone")
-    lines = describe(made)
-    assert lines[0].startswith("phone (mobile)")
-    for name, value in made.limits.items():
-        (line,) = [each for each in lines if each.split()[0] == name]
-        assert f"{value:g} {LIMITS[name].unit}" in line and made.reasons[name] in line
-    assert any("int8_gops" in line and "100 GOP/s" in line for line in lines)
-    assert any("arm64+dotprod, arm64  " in line for line in lines)
+def test_a_copy_of_a_file_is_a_target_of_its_own_name(tmp_path):
+    copied = tmp_path / "mine.toml"
+    copied.write_text(find("mobile").read_text(encoding="utf-8"), encoding="utf-8")
+    made = load(copied)
+    assert made.name == "mine" and dataclasses.replace(made, name="phone") == load("phone")
 
 
 def test_a_target_is_plain_values_throughout():

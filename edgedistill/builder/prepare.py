@@ -6,11 +6,13 @@ brought into it; without one (`plan`) nothing is written.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ def prepare(
             if graph
             else brought.teacher(job, data.task, scratch)
         )
+        data = _by_name(data, found, job.model.finetune)
         labels = _labels(found, data, job.model.finetune)
         kept = found.has_head and job.model.finetune != "always"
         unnamed = kept and found.labels is None
@@ -122,6 +125,7 @@ def prepare(
         *(line for each in beside for line in each.warnings),
         *brought.new_heads(others, labels),
         *(_unused(data, labels) if graph else ()),
+        *_newer(target),
     )
     return Prepared(facts, data, found, why, tuple(about.lines()), warnings)
 
@@ -150,6 +154,31 @@ def _named_code(job: Job) -> Iterator[tuple[str, str]]:
         for text in texts if isinstance(texts, (list, tuple, Mapping)) else ():
             if isinstance(text, str) and text.endswith(".py"):
                 yield kind, text
+
+
+def _by_name(data: split.DataSet, found: Found, finetune: str) -> split.DataSet:
+    """Give rows whose labels are the numbers of the model's outputs the names of those."""
+    known = found.labels if finetune != "always" else None
+    names = models.by_number(data.labels(), known)
+    if not names:
+        return data
+
+    def named(part: split.Split) -> split.Split:
+        if part.truth is None:
+            return part
+        told = json.dumps([part.digest, names], sort_keys=True)
+        truth = [names.get(label, label) for label in part.truth]
+        return replace(part, truth=truth, digest=hashlib.sha256(told.encode()).hexdigest())
+
+    some = ", ".join(f"{number} is '{name}'" for number, name in list(names.items())[:SHOWN])
+    some += ", ..." if len(names) > SHOWN else ""
+    note = f"the rows' labels are numbers, taken as those of the model's outputs: {some}"
+    return replace(
+        data,
+        splits={name: named(part) for name, part in data.splits.items()},
+        preview=[{**row, "label": names.get(row["label"], row["label"])} for row in data.preview],
+        warnings=(*data.warnings, note),
+    )
 
 
 def _labels(found: Found, data: split.DataSet, finetune: str) -> list[str]:
@@ -215,6 +244,18 @@ def _host(job: Job, target: Target, known: Store | None, *, probe: bool) -> Host
     )
 
 
+def _newer(target: Target) -> Iterator[str]:
+    """Say that a target's runtime is newer than the table of what runtimes can run."""
+    from edgedistill.graph import operators
+
+    asked, newest = target.runtime.onnxruntime, operators.runtimes()[-1]
+    if [int(part) for part in asked.split(".")[:2]] > [int(part) for part in newest.split(".")]:
+        yield (
+            f"target '{target.name}' names onnxruntime {asked}, newer than any that is known here: "
+            f"what it can run is taken to be what {newest} can"
+        )
+
+
 def _cores() -> int:
     """Return the cores that this process may use, its share where torchrun started several."""
     cores = os.cpu_count() or 1
@@ -224,6 +265,7 @@ def _cores() -> int:
     return max(1, cores // int(here)) if here.isdigit() and int(here) else cores
 
 
+SHOWN = 5  # labels that a note names
 OPSET, IR = 17, 8  # the floor that runs everywhere; nothing that we write needs more
 
 

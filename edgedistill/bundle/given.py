@@ -18,7 +18,7 @@ from edgedistill.bundle import evidence as evidences
 from edgedistill.bundle import recorded
 from edgedistill.bundle.opened import Bundle
 from edgedistill.bundle.untrusted import printable
-from edgedistill.data import drafts, finding, infer, split
+from edgedistill.data import drafts, finding, infer, models, split
 from edgedistill.data.drafts import Draft
 from edgedistill.data.finding import Found
 from edgedistill.errors import DataError, nearest
@@ -195,7 +195,9 @@ def filled(spec: DataSpec, bundle: Bundle) -> tuple[DataSpec, Found]:
 
 
 def _indices(truth: Sequence[str], bundle: Bundle, of: str) -> np.ndarray:
-    """Turn label names into the bundle's indices. Raises `DataError` for names it does not have."""
+    """Turn label names, or numbers of outputs, into the bundle's indices. Raises `DataError`."""
+    named = models.by_number(truth, bundle.labels)
+    truth = [named.get(label, label) for label in truth]
     index = {label: place for place, label in enumerate(bundle.labels)}
     unknown = sorted({label for label in truth if label not in index})
     if unknown:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgedistill import plugins
 from edgedistill.bundle import schema, untrusted
 from edgedistill.bundle.untrusted import printable
 from edgedistill.errors import BundleError
@@ -30,7 +31,9 @@ def read(folder: Path) -> dict[str, Any]:
     Raises `BundleError` for a folder that is no bundle, a newer format, and anything unsound.
     """
     if not folder.is_dir():
-        why = "it is a file, not a folder" if folder.exists() else "there is no such folder"
+        why = "it is a file, not a folder"
+        if not folder.exists():
+            why = f"there is no such folder{printable(plugins.near(folder))}"
         raise BundleError(f"'{printable(folder)}' is no bundle: {why}")
     if not (folder / NAME).exists() and not (folder / NAME).is_symlink():
         raise BundleError(f"'{printable(folder)}' is no bundle: it holds no {NAME}")

@@ -13,7 +13,7 @@ from edgedistill.cli.options import JSON
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @JSON
 def targets(name: str | None, as_json: bool) -> None:
-    """List the device profiles, or print one with the reason of each number."""
+    """List the device profiles, or print one's file, with the reason of each number."""
     import dataclasses
 
     from edgedistill import plugins, target
@@ -24,8 +24,9 @@ def targets(name: str | None, as_json: bool) -> None:
         click.echo(json.dumps(made[0] if name else made))
         return
     if name:
-        for line in target.describe(target.load(name)):
-            click.echo(line)
+        path = target.find(name)
+        target.load(path)  # a file of the user's own may be wrong
+        click.echo(path.read_text(encoding="utf-8-sig"), nl=False)
         return
     for one in plugins.names("targets"):
         found = target.load(one)

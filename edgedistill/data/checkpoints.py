@@ -54,6 +54,10 @@ def open(
     if isinstance(model, (str, Path)):
         place = hub.local(model, ModelError)
         name = (place.resolve() if place else Path(str(model))).name
+        if place is not None and revision is not None:
+            raise ModelError(
+                f"model.revision is of a model on the hub, and '{model}' is here: leave it out"
+            )
         if place is None:
             place, commit = hub.fetch_model(str(model), revision=revision, pickles=allow_pickle)
         elif student and place.is_file() and place.suffix.lower() == ".json":

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgedistill.data import images, split
-from edgedistill.data.tables import Table, label_of, text_of
+from edgedistill.data import images, infer, split
+from edgedistill.data.tables import Table, label_of, text_of, where
 from edgedistill.data.texts import Texts
 from edgedistill.errors import DataError, nearest
 
@@ -32,6 +32,7 @@ class Draft:
     )  # hashes, for the cut: rows of one group stay together; b"": none
     numbers: Sequence[int]  # of the rows in their file, from 1
     warnings: tuple[str, ...] = ()
+    lines: Sequence[int] | None = None  # of all rows in their file, as `Table.lines`
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -39,6 +40,10 @@ class Draft:
     def contents(self) -> Iterable[bytes]:
         """Yield what each row is, for the fingerprint."""
         return map(split.content, self.examples) if self.digests is None else self.digests
+
+    def where(self, index: int) -> str:
+        """Name the place of a row in its file: "line 103", or "row 101"."""
+        return where(self.lines, self.numbers[index])
 
     def pick(self, indices: Sequence[int]) -> Draft:
         """Return the rows at these indices."""
@@ -60,10 +65,7 @@ class Draft:
 def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) -> Draft:
     """Look at the rows of a table. Raises `DataError` for bad ones unless they are dropped."""
     wanted = [role for role in roles if labelled or role not in ("label", "group")]
-    for role in wanted:
-        if roles[role] not in table.columns:
-            hint = nearest(roles[role], table.columns)
-            raise DataError(f"{table.place} has no column '{roles[role]}' (the {role}): {hint}")
+    infer.shared(table, roles, wanted)
     problems: dict[int, str] = {}
     truth = _labels(table, roles["label"], problems) if labelled else None
     examples: Texts | images.Images
@@ -74,10 +76,15 @@ def look(table: Table, roles: Mapping[str, str], *, drop: bool, labelled: bool) 
     else:
         examples, keys = _texts(table, roles, problems)
     groups = _groups(table, roles["group"], problems) if labelled and "group" in roles else None
-    draft = Draft(table.place, examples, truth, digests, keys, groups, range(1, len(examples) + 1))
+    numbers = range(1, len(examples) + 1)
+    draft = Draft(table.place, examples, truth, digests, keys, groups, numbers, lines=table.lines)
     if not problems:
         return draft
     return _without(draft, problems, drop=drop)
+
+
+def _at(table: Table, index: int, column: str) -> str:
+    return f"{table.place}, {where(table.lines, index + 1)}, '{column}'"
 
 
 def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
@@ -86,7 +93,7 @@ def _labels(table: Table, column: str, problems: dict[int, str]) -> list[str]:
         try:
             label = cell.strip() if isinstance(cell, str) else label_of(cell, names)
         except (DataError, ValueError, OverflowError) as error:
-            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+            raise DataError(f"{_at(table, index, column)}: {error}") from None
         if not label:
             problems[index] = "an empty label"
         elif _is_half(label):
@@ -107,7 +114,7 @@ def _groups(table: Table, column: str, problems: dict[int, str]) -> list[bytes]:
         try:
             group = text_of(cell)
         except DataError as error:
-            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+            raise DataError(f"{_at(table, index, column)}: {error}") from None
         if _is_half(group):
             problems[index] = f"a group {HALF}"
         some = bool(group) and not group.isspace()
@@ -144,7 +151,7 @@ def _texts(
             example = {name: text_of(cell) for name, cell in zip(names, cells, strict=True)}
         except DataError as error:
             column = roles[names[0]]
-            raise DataError(f"{table.place}, row {index + 1}, '{column}': {error}") from None
+            raise DataError(f"{_at(table, index, column)}: {error}") from None
         for name, text in example.items():
             columns[name].append(text)
         if not all(text and not text.isspace() for text in example.values()):
@@ -183,7 +190,7 @@ def _without(draft: Draft, problems: Mapping[int, str], *, drop: bool) -> Draft:
     counts = []
     for kind, rows in kinds.items():
         detail = problems[rows[0]].partition(": ")[2]
-        first = f"row {draft.numbers[rows[0]]}" + (f": {detail}" if detail else "")
+        first = draft.where(rows[0]) + (f": {detail}" if detail else "")
         number = f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
         counts.append(f"{number} with {kind} (first: {first})")
     told = f"{draft.place}: {', '.join(counts)}"
@@ -236,7 +243,7 @@ def known_labels(
         cut = f" (the cut put all of them into {name})" if origin[name] == "cut" else ""
         told = (
             f"{draft.place}: {rows} with a label that no training row has{cut}: {some} "
-            f"(first: row {draft.numbers[bad[0]]})"
+            f"(first: {draft.where(bad[0])})"
         )
         if not drop:
             close = "" if cut else nearest(truth[bad[0]], known)
@@ -259,12 +266,23 @@ def complete(drafts: Mapping[str, Draft]) -> dict[str, Draft]:
     groups = train.groups or itertools.repeat(b"", len(train))
     together = [group or key for group, key in zip(groups, train.keys, strict=True)]
     parts = split.cut(together, missing)
+    what = "input" if train.groups is None else "group"
     whole = {name: train.pick(indices) for name, indices in parts.items()}
     made = {**drafts, **whole}
     for name in parts:
         if not len(made[name]):
             raise DataError(
-                f"{train.place}: {len(train)} rows are too few to cut {' and '.join(missing)} "
-                f"from them: none is left for {name}; give it a file of its own ({name}.csv)"
+                f"{train.place}: {_few(together, what)} to cut {' and '.join(missing)} from: "
+                f"none is left for {name}; give it a file of its own ({name}.csv)"
             )
     return made
+
+
+def _few(together: Sequence[bytes], what: str) -> str:
+    """Say why a cut leaves a split empty: few rows, or few that differ, since equal ones stay."""
+    rows, different = f"{len(together):,} rows", len(set(together))
+    if different == len(together):
+        return f"{rows} are too few"
+    if different == 1:
+        return f"all {rows} have the same {what}: there is nothing"
+    return f"{rows} have only {different:,} different {what}s: too few"

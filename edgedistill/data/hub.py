@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from edgedistill.errors import MissingPackage, ModelError, UserError, first_line
+from edgedistill.plugins import near
 
 FILES = (
     "config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*",
@@ -49,15 +49,6 @@ _FILE_SUFFIXES = frozenset(
 )
 
 
-def near(path: Path) -> str:
-    """Return the hint for a missing path: the name in its folder that is nearest, if any is."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f": there is no folder '{folder}'"
-    close = difflib.get_close_matches(path.name, [each.name for each in folder.iterdir()], n=1)
-    return f": did you mean '{close[0]}'?" if close else ""
-
-
 def fetch_model(name: str, *, revision: str | None, pickles: bool) -> tuple[Path, str]:
     """Fetch the files of a model that count; returns the folder and the commit.
 
@@ -75,8 +66,10 @@ def fetch_model(name: str, *, revision: str | None, pickles: bool) -> tuple[Path
     except Exception as problem:  # network, permission, name: the library raises many kinds
         before = _fetched_before(name, revision)
         if before is None:
+            close = near(Path(name)).removeprefix(": ")
+            hint = f" ({close})" if "did you mean" in close else ""
             raise ModelError(
-                f"'{name}' is no folder here{near(Path(name))} "
+                f"'{name}' is no folder here{hint}, "
                 f"and can't be fetched from the hub: {first_line(problem)}"
             ) from None
         return before, before.name

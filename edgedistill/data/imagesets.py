@@ -93,7 +93,11 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
                 raise DataError(f"'{path}' is a single array, not an archive with 'x' and 'y'")
             return {name: archive[name] for name in archive.files}
     except ValueError as error:
-        reason = "holds pickled objects, which are not loaded" if "pickle" in str(error) else error
+        reason = str(error)
+        if "pickle" in reason:  # numpy's guess of any file that is none of its own
+            reason = "it holds pickled objects, which are not loaded"
+            if not zipfile.is_zipfile(path):
+                reason = "this is no NPZ archive, as numpy.savez(file, x=..., y=...) writes it"
         raise DataError(f"'{path}': {reason}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise DataError(f"'{path}' is no NPZ archive, or cut off or damaged: {error}") from None

@@ -7,7 +7,7 @@ error that lists them. Nothing is chosen by chance.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from edgedistill.data import images
@@ -19,6 +19,8 @@ LABELS = (  # names of label columns; one of an earlier group goes before all la
     ("label", "labels"),
     ("intent", "class", "category", "target", "sentiment", "topic", "tag", "y", "fine_label"),
 )
+# names of columns of texts, for those that hold single words
+TEXTS = ("text", "sentence", "utterance", "query", "message", "comment", "review", "tweet", "word")
 PAIRS = (
     ("text", "text_pair"), ("text_a", "text_b"), ("text1", "text2"), ("sentence1", "sentence2"),
     ("sentence_a", "sentence_b"), ("sentence_A", "sentence_B"), ("premise", "hypothesis"),
@@ -26,9 +28,12 @@ PAIRS = (
     ("question", "passage"), ("question", "context"), ("query", "passage"), ("query", "document"),
 )  # fmt: skip
 LOOKED_AT = 2000  # cells by which a column's kind is judged
+LOOKED_INTO = 500  # characters of a cell
+SHOWN = 8  # columns that an error lists
 MOST_LABELS = 1000  # of a column that is not called so
-# a space between two words that hold letters, or a script that is written without spaces
-WORDY = re.compile(r"[^\W\d]\S*\s+\S|\S\s+\S*[^\W\d]|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+# two words and a letter in one of them (found in linear time: a cell may be one word of megabytes),
+# or a script that is written without spaces
+WORDY = re.compile(r"(?s:\A(?=.*?\S\s+\S).*?[^\W\d])|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
                    r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # fmt: skip
 
 
@@ -45,10 +50,11 @@ def columns(table: Table, told: Mapping[str, str | None], *, kind: str | None) -
         if other is not None and "group" not in (role, other):
             raise DataError(f"the column '{name}' is named both as {role} and as {other}")
     free = [name for name in table.columns if name not in found.values()]
-    kind = kind or _kind(found)
+    taken = {name: role for role, name in found.items()}
+    kind = _kind(found, kind)
     pictures = [name for name in free if images.looks_like(table.columns[name][:LOOKED_AT])]
     if "label" not in found:
-        label = _label(table, [name for name in free if name not in pictures], sure=kind is None)
+        label = _label(table, [name for name in free if name not in pictures])
         if label is not None:
             found["label"] = label
             free.remove(label)
@@ -59,21 +65,34 @@ def columns(table: Table, told: Mapping[str, str | None], *, kind: str | None) -
             f"--set data.image={pictures[0]} or --set data.text={texts[0]}"
         )
     kind = kind or ("image" if pictures else "text")
-    if kind == "image":
-        found.setdefault("image", _one(table, "image", pictures))
-    elif "text" not in found:
-        found |= _text(table, texts, found)
+    if kind == "image" and "image" not in found:
+        found["image"] = _one(table, "image", pictures, taken)
+    elif kind == "text" and "text" not in found:
+        found |= _text(table, texts, found, taken)
     if "label" not in found:
-        found["label"] = _only_label(table, [name for name in free if name not in found.values()])
+        left = [name for name in free if name not in found.values()]
+        few = [name for name in left if _few(table.columns[name])]
+        found["label"] = _one(table, "label", few, taken)
     _named(table, found["label"])
     return {role: found[role] for role in ROLES if role in found}
 
 
 def known(table: Table, name: str, role: str) -> None:
-    """Raise `DataError` with the nearest name where a table has no such column."""
+    """Raise `DataError` with the nearest name where a table has no column that the user named."""
     if name not in table.columns:
         hint = nearest(name, table.columns)
         raise DataError(f"{table.place} has no column '{name}' (data.{role}): {hint}")
+
+
+def shared(table: Table, roles: Mapping[str, str], wanted: Iterable[str]) -> None:
+    """Raise `DataError` where a table lacks a column that another split has its input or label in.
+
+    No name was mistyped here, so the nearest would mislead: the label's, where texts are missing.
+    """
+    for role in wanted:
+        if roles[role] not in table.columns:
+            told = f"{table.place} has no column '{roles[role]}' (the {role})"
+            raise DataError(f"{told}: it has {_listed(table.columns)}")
 
 
 def _named(table: Table, label: str) -> None:
@@ -86,36 +105,63 @@ def _named(table: Table, label: str) -> None:
         )
 
 
-def _kind(found: Mapping[str, str]) -> str | None:
-    if "image" in found and ("text" in found or "text_pair" in found):
+def _listed(names: Collection[str], taken: Mapping[str, str] | None = None) -> str:
+    """List the first columns; those that are `taken` with their roles."""
+    shown = [f"'{name}'" for name in list(names)[:SHOWN]]
+    for place, name in enumerate(list(names)[:SHOWN]):
+        if taken and name in taken:
+            shown[place] += f" as the {taken[name]}"
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _kind(found: Mapping[str, str], kind: str | None) -> str | None:
+    """Return what the rows are by the columns that are named, or by the task; None: not told."""
+    texts = [role for role in ("text", "text_pair") if role in found]
+    if "image" in found and texts:
         raise DataError("data.image and data.text exclude each other: choose one")
-    return "image" if "image" in found else "text" if "text" in found else None
+    named = "image" if "image" in found else "text" if texts else None
+    if kind and named and kind != named:
+        raise DataError(f"data.{named} names a column of {named}s, and the task reads {kind}s")
+    return kind or named
 
 
 def _texts(table: Table, free: Sequence[str], pictures: Sequence[str]) -> list[str]:
-    """Return the columns that could be the text: words with spaces, mostly different."""
-    wordy = [name for name in free if name not in pictures and _wordy(table.columns[name])]
+    """Return the columns that could be the text: words with spaces, mostly different.
+
+    Where there are none, those that are called so.
+    """
+    free = [name for name in free if name not in pictures]
+    wordy = [name for name in free if _wordy(table.columns[name])]
+    wordy = wordy or [name for name in free if name.casefold() in TEXTS and _letters(table, name)]
     several = [name for name in wordy if not _few(table.columns[name])]
     return several or wordy
 
 
-def _text(table: Table, texts: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+def _letters(table: Table, name: str) -> bool:
+    """Say whether a column holds letters at all."""
+    texts = [text_of(cell) for cell in table.columns[name][:LOOKED_AT] if isinstance(cell, str)]
+    return any(char.isalpha() for text in texts for char in text[:LOOKED_INTO])
+
+
+def _text(
+    table: Table, texts: Sequence[str], found: Mapping[str, str], taken: Mapping[str, str]
+) -> dict[str, str]:
     if "text_pair" in found:
-        return {"text": _one(table, "text", texts)}
+        return {"text": _one(table, "text", texts, taken)}
     pairs = [pair for pair in PAIRS if pair[0] in texts and pair[1] in texts]
     if len(pairs) == 1 and len(texts) == 2:
         return {"text": pairs[0][0], "text_pair": pairs[0][1]}
-    return {"text": _one(table, "text", texts)}
+    return {"text": _one(table, "text", texts, taken)}
 
 
-def _one(table: Table, role: str, candidates: Sequence[str]) -> str:
+def _one(table: Table, role: str, candidates: Sequence[str], taken: Mapping[str, str]) -> str:
+    """Return the only candidate; `taken` are the columns that the user named, with their roles."""
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        has = ", ".join(f"'{name}'" for name in table.columns)
         raise DataError(
-            f"{table.place}: no column looks like the {role} (it has {has}): "
-            f"name it with --set data.{role}=COLUMN"
+            f"{table.place}: no column looks like the {role} "
+            f"(it has {_listed(table.columns, taken)}): name it with --set data.{role}=COLUMN"
         )
     names = ", ".join(f"'{name}'" for name in candidates)
     raise DataError(
@@ -124,21 +170,16 @@ def _one(table: Table, role: str, candidates: Sequence[str]) -> str:
     )
 
 
-def _label(table: Table, free: Sequence[str], *, sure: bool) -> str | None:
+def _label(table: Table, free: Sequence[str]) -> str | None:
     """Return the column that is called like a label, or that `datasets` declares to be one."""
     for group in LABELS:
         named = [name for name in free if name.casefold() in group]
         if len(named) > 1:
-            return _one(table, "label", named)
+            return _one(table, "label", named, {})
         if named:
             return named[0]
     declared = [name for name in free if name in table.names]
     return declared[0] if len(declared) == 1 else None
-
-
-def _only_label(table: Table, free: Sequence[str]) -> str:
-    """Return the one column whose values repeat enough to be labels."""
-    return _one(table, "label", [name for name in free if _few(table.columns[name])])
 
 
 def _wordy(cells: Sequence[Any]) -> bool:
@@ -150,7 +191,7 @@ def _wordy(cells: Sequence[Any]) -> bool:
     filled = empty.count(False)
     if not texts or len(texts) < 0.9 * filled:
         return False
-    return sum(bool(WORDY.search(text)) for text in texts) >= 0.1 * len(texts)
+    return sum(bool(WORDY.search(text[:LOOKED_INTO])) for text in texts) >= 0.1 * len(texts)
 
 
 def _few(cells: Sequence[Any]) -> bool:

@@ -25,6 +25,7 @@ HEADS = (  # names of the last weights of a classification head, by family
     "cls_classifier.weight",
 )  # fmt: skip
 UNNAMED = re.compile(r"LABEL_\d+")
+READS = {"vocab_size": "text", "num_channels": "image"}  # what a model of texts or images has
 SHOWN = 5  # labels that an error names
 Content = bytes  # of a file
 
@@ -105,6 +106,7 @@ def read(
     bare = student and not opened.weights.files and not checkpoints.has_encoder(opened.folder)
     if task:
         reader: Any = plugins.find("tasks", task, allow_code=allow_code)
+        _reads(opened, reader.EXAMPLES)
     else:
         reader = plugins.find("tasks", split.TASKS[kind_of(opened.folder)])
     encoder = {} if bare else encoder_of(opened.folder, reader)
@@ -195,6 +197,18 @@ def labels(found: Answering, train_labels: Iterable[str]) -> list[str]:
     )
 
 
+def by_number(rows: Iterable[str], names: Sequence[str] | None) -> dict[str, str]:
+    """Return the names that integer labels stand for, as the numbers of outputs; {} for others.
+
+    Nothing is renamed where a name is a number itself: that could be another output's.
+    """
+    numbers = {str(index): name for index, name in enumerate(names or ())}
+    rows = set(rows)
+    if not rows <= set(numbers) or any(name.isdecimal() for name in numbers.values()):
+        return {}
+    return {label: numbers[label] for label in split.ordered(rows)}
+
+
 def _same(found: Answering, rows: Sequence[str], known: Sequence[str]) -> None:
     strange = [label for label in rows if label not in set(known)]
     absent = [label for label in known if label not in set(rows)]
@@ -231,6 +245,16 @@ def kind_of(folder: Path) -> str:
         f"'{folder}' has no encoder: tokenizer.json is missing (texts), and so is "
         "preprocessor_config.json (images)"
     )
+
+
+def _reads(opened: checkpoints.Opened, kind: str) -> None:
+    """Raise `ModelError` where a model reads the other kind of rows, by what its config names."""
+    told = {READS[name] for name in READS if name in opened.config}
+    if len(told) == 1 and kind not in told:
+        raise ModelError(
+            f"'{opened.name}', of type {opened.config['model_type']}, reads {told.pop()}s, and "
+            f"these rows are {kind}s"
+        )
 
 
 def encoder_of(folder: Path, task: Any) -> dict[str, bytes]:

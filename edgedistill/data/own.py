@@ -102,7 +102,7 @@ def _of_known_labels(draft: Draft, known: set[str], *, drop: bool) -> tuple[Draf
     some += ", ..." if len(counts) > 5 else ""
     told = (
         f"{draft.place}: {len(bad):,} rows with a label that no general training row has, so that "
-        f"the teacher has no answer for it: {some} (first: row {draft.numbers[bad[0]]})"
+        f"the teacher has no answer for it: {some} (first: {draft.where(bad[0])})"
     )
     if not drop:
         raise DataError(f"{told}: {MEND}")

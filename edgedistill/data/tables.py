@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import numbers
+from array import array
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Table:
     columns: Mapping[str, Sequence[Any]] = field(repr=False)
     folder: Path | None = None  # that names of image files are relative to
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of integer labels, by column
+    lines: Sequence[int] | None = field(default=None, repr=False)  # where rows begin, from 1
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -47,10 +49,10 @@ def read(path: Path, *, encoding: str | None = None) -> Table:
         known = ", ".join(sorted(READERS))
         raise DataError(f"'{path}' is no file of rows that can be read; these can: {known}")
     try:
-        columns, names = reader(path, encoding)
+        columns, names, lines = reader(path, encoding)
     except OSError as error:
         raise from_os_error(error, f"reading the rows of '{path.name}'") from None
-    table = Table(path.name, columns, path.parent, names)
+    table = Table(path.name, columns, path.parent, names, lines)
     if not len(table):
         raise DataError(f"'{path}' holds no rows")
     return table
@@ -62,7 +64,9 @@ def read_lines(path: Path, *, encoding: str | None = None) -> Table:
         lines = [line.strip() for line in _lines(path, encoding, newline=None)]
     except OSError as error:
         raise from_os_error(error, f"reading the rows of '{path.name}'") from None
-    return Table(path.name, {"text": [line for line in lines if line]}, path.parent)
+    texts = [line for line in lines if line]
+    begins = _begins(number for number, line in enumerate(lines, 1) if line)
+    return Table(path.name, {"text": texts}, path.parent, lines=begins)
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -75,6 +79,11 @@ def joined(tables: Sequence[Table]) -> Table:
         for name, cells in columns.items():
             cells.extend(table.columns.get(name, itertools.repeat(None, len(table))))
     return Table(first.place, columns, first.folder, first.names)
+
+
+def where(lines: Sequence[int] | None, number: int) -> str:
+    """Name the place of a row, from 1, for people: its line where lines are known, else its row."""
+    return f"line {lines[number - 1]}" if lines else f"row {number}"
 
 
 def text_of(cell: Any) -> str:
@@ -170,55 +179,68 @@ def _text(path: Path, encoding: str | None) -> str:
     return text
 
 
+def _begins(lines: Iterable[int]) -> Sequence[int]:
+    """Keep the lines at which rows begin; where each follows the last, they take no room."""
+    found = array("Q", lines)
+    if found and found[-1] - found[0] + 1 == len(found):
+        return range(found[0], found[-1] + 1)
+    return found
+
+
 def _csv(path: Path, encoding: str | None) -> _Read:
     """Read separated values; the first record names the columns."""
     csv.field_size_limit(LONGEST_CELL)
     separator = _separator(path, encoding)
     try:
-        header, columns = _separated(path, encoding, separator, quoting=csv.QUOTE_MINIMAL)
+        header, columns, lines = _separated(path, encoding, separator, quoting=csv.QUOTE_MINIMAL)
     except DataError:
         if separator != "\t":
             raise
         # between tabs a quote is often just a quote
-        header, columns = _separated(path, encoding, separator, quoting=csv.QUOTE_NONE)
+        header, columns, lines = _separated(path, encoding, separator, quoting=csv.QUOTE_NONE)
     header = [name.strip() or f"column_{place}" for place, name in enumerate(header, 1)]
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"'{path}': the column '{twice}' stands twice in the first line")
-    return dict(zip(header, columns, strict=True)), {}
+    return dict(zip(header, columns, strict=True)), {}, lines
 
 
 def _separated(
     path: Path, encoding: str | None, separator: str, *, quoting: Any
-) -> tuple[list[str], list[list[str]]]:
-    """Return the first record, and the columns of all others."""
+) -> tuple[list[str], list[list[str]], Sequence[int]]:
+    """Return the first record, the columns of all others, and the lines at which those begin."""
     records = _records(path, encoding, separator, quoting=quoting)
-    header = next(records)
+    _, header = next(records)
     columns: list[list[str]] = [[] for _ in header]
-    for record in records:
+    lines = array("Q")
+    for line, record in records:
+        lines.append(line)
         for column, cell in zip(columns, record, strict=True):
             column.append(cell)
-    return header, columns
+    return header, columns, _begins(lines)
 
 
 def _records(
     path: Path, encoding: str | None, separator: str, *, quoting: Any
-) -> Iterator[list[str]]:
-    """Yield the records of a file, all of one width, an empty line none."""
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of a file, all of one width, with the lines at which they begin.
+
+    An empty line is none.
+    """
     lines = _lines(path, encoding)
     reader = csv.reader(lines, delimiter=separator, strict=True, quoting=quoting)
     width, begin = 0, 1
     try:
         for record in reader:
-            begin = reader.line_num + 1
             width = width or len(record)
             if record and len(record) != width:
                 raise DataError(
-                    f"'{path}', line {reader.line_num}: {len(record)} fields where the first line "
+                    f"'{path}', line {begin}: {len(record)} fields where the first line "
                     f"has {width}: the file is cut off or damaged"
                 )
             if record:
-                yield record
+                yield begin, record
+            begin = reader.line_num + 1
     except csv.Error as error:
         told = str(error)
         if "unexpected end" in told:
@@ -244,9 +266,15 @@ def _separator(path: Path, encoding: str | None) -> str:
 
 
 def _jsonl(path: Path, encoding: str | None) -> _Read:
-    lines = enumerate(_lines(path, encoding, newline="\n"), 1)
-    rows = (_object(path, line, f"line {number}") for number, line in lines if line.strip())
-    return _by_column(rows), {}
+    begins = array("Q")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(_lines(path, encoding, newline="\n"), 1):
+            if line.strip():
+                begins.append(number)
+                yield _object(path, line, f"line {number}")
+
+    return _by_column(rows()), {}, _begins(begins)
 
 
 def _json(path: Path, encoding: str | None) -> _Read:
@@ -263,12 +291,12 @@ def _json(path: Path, encoding: str | None) -> _Read:
     if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
         if len({len(cells) for cells in value.values()}) > 1:
             raise DataError(f"'{path}': its columns differ in length")
-        return value, {}
+        return value, {}, None
     rows = value if isinstance(value, list) else [value]
     bad = next((index for index, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
     if bad is not None:
         raise DataError(f"'{path}', row {bad}: expected an object with a field for each column")
-    return _by_column(rows), {}
+    return _by_column(rows), {}, None
 
 
 def _object(path: Path, line: str, place: str) -> dict[str, Any]:
@@ -317,10 +345,11 @@ def _parquet(path: Path, encoding: str | None) -> _Read:
         for name, feature in features.items()
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
     }
-    return table.to_pydict(), names
+    return table.to_pydict(), names, None
 
 
-_Read = tuple[Mapping[str, Sequence[Any]], Mapping[str, Sequence[str]]]
+# columns, names of integer labels, the lines at which rows begin
+_Read = tuple[Mapping[str, Sequence[Any]], Mapping[str, Sequence[str]], Sequence[int] | None]
 READERS: Mapping[str, Callable[[Path, str | None], _Read]] = {
     ".csv": _csv,
     ".tsv": _csv,

@@ -189,6 +189,54 @@ def test_a_recipe_that_is_wrong_is_said_before_the_rows_are_read(place, tmp_path
         prepared(place, recipe=str(wrong), data="/nowhere")
 
 
+def numbered(folder, out, labels):
+    """Write the rows of a job with other labels, by name."""
+    out.mkdir()
+    for path in (folder / "rows").glob("*.csv"):
+        text = path.read_text()
+        for old, new in labels.items():
+            text = text.replace(f",{old}\n", f",{new}\n")
+        (out / path.name).write_text(text)
+    return str(out)
+
+
+def test_labels_that_are_numbers_are_those_of_the_models_outputs(place, tmp_path):
+    names = small.tiny().LABELS
+    rows = numbered(place[0], tmp_path / "rows", {name: n for n, name in enumerate(names)})
+    found, whole = prepared(place, data=rows), prepared(place)
+    assert found.facts.labels == whole.facts.labels == names
+    for name, part in found.data.splits.items():
+        assert list(part.truth) == list(whole.data.splits[name].truth)
+    (note,) = [line for line in found.warnings if "numbers" in line]
+    assert note.endswith("outputs: 0 is 'red', 1 is 'green', 2 is 'blue'")
+    assert "label: red" in told(found) and not whole.warnings
+    anew = prepared(place, data=rows, settings={"model.finetune": "always"})
+    assert anew.facts.labels == ("0", "1", "2") and not anew.warnings
+    few = numbered(place[0], tmp_path / "few", {"red": 0, "green": 1, "blue": 1})
+    with pytest.raises(ModelError, match="the model has 'blue', for which there is no training"):
+        prepared(place, data=few)
+    other = numbered(place[0], tmp_path / "other", {"red": 1, "green": 2, "blue": 3})
+    with pytest.raises(ModelError, match="the rows have '1', '2', '3', which the model has not"):
+        prepared(place, data=other)
+
+
+def test_a_model_whose_labels_are_numbers_keeps_them(place, tmp_path):
+    model = small.tiny().model(tmp_path / "model", labels=("2", "1", "0"))
+    labels = {"red": 0, "green": 1, "blue": 2}
+    rows = numbered(place[0], tmp_path / "rows", labels)
+    found = prepared(place, model=str(model), data=rows)
+    assert found.facts.labels == ("2", "1", "0") and not found.warnings
+
+
+def test_a_runtime_newer_than_any_that_is_known_is_said(place, tmp_path):
+    text = (place[0] / "roomy.toml").read_text()
+    for version, says in (("9.9", True), ("1.17", False), ("1.31.7", False)):
+        path = tmp_path / "roomy.toml"
+        path.write_text(text.replace('"1.17"', f'"{version}"'))
+        warnings = prepared(place, target=str(path)).warnings
+        assert any("onnxruntime 9.9, newer than any" in line for line in warnings) is says
+
+
 # ---------------------------------------------------------------- several teachers
 
 

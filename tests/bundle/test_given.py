@@ -208,3 +208,38 @@ def test_an_altered_report_is_noticed(built, tmp_path: Path):
     (out / "report.json").write_text(text.replace("utterance", "utterancf"))
     with pytest.raises(BundleError, match="SHA-256"):
         commands.eval_(out, str(folder))
+
+
+def test_labels_that_are_numbers_are_those_of_the_outputs(built, tmp_path: Path):
+    opened = bundle.load(built({}))
+    numbers = [(text, str(opened.labels.index(label))) for text, _, label, _ in ROWS]
+    folder = table(tmp_path / "rows" / "test.csv", "text,label", numbers)
+    assert commands.eval_(opened.folder, folder).score["value"] == 100.0
+    folder = table(tmp_path / "rows" / "test.csv", "text,label", [*numbers, ("what", "3")])
+    with pytest.raises(DataError, match=r"labels that the bundle lacks, such as '0'"):
+        commands.eval_(opened.folder, folder)
+
+
+def test_an_image_bundle_is_scored_on_images(image_contents: Contents, tmp_path: Path):
+    import numpy as np
+    from PIL import Image
+
+    report = {
+        **image_contents.proof.report,
+        "job": {"data": {"path": "rows"}},
+        "data": {
+            "splits": {}, "warnings": [], "columns": {"image": "image", "label": "label"},
+        },
+    }  # fmt: skip
+    contents = replace(image_contents, proof=replace(image_contents.proof, report=report))
+    out = bundle.write(tmp_path / "phone", contents, prove=lambda opened: None).folder
+    draw = np.random.default_rng(0)
+    for label in image_contents.labels:
+        folder = tmp_path / "rows" / "test" / label
+        folder.mkdir(parents=True)
+        for name in "ab":
+            pixels = draw.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+    assert commands.eval_(out, tmp_path / "rows").score["rows"] == 2 * len(image_contents.labels)
+    checked = commands.check(out, data=str(tmp_path / "rows"), limits={"min_score_points": 1})
+    assert checked is not None

@@ -222,6 +222,8 @@ def test_a_missing_file_is_named(copied: Path):
 def test_a_folder_that_is_no_bundle_is_said_so(tmp_path: Path):
     refused(tmp_path, "holds no manifest.json")
     refused(tmp_path / "none", "no such folder")
+    (tmp_path / "phone").mkdir()
+    refused(tmp_path / "phon", f"no such folder: did you mean '{tmp_path / 'phone'}'?")
 
 
 # ---------------------------------------------------------------- the model

@@ -80,6 +80,7 @@ def refused(command, job, tmp_path):
         ("--quantize dynamic_int", "did you mean 'dynamic_int8'?"),
         ("--objective latencyy", "did you mean 'latency'?"),
         ("--prune heads", "write 0.5 or heads=0.5"),
+        ("--prune 1.5", "write 0.5 or feed_forward=0.5"),
         ("--prune heads=0.5", "can't be pruned alone"),
         ("--prune feed_foward=0.5", "did you mean 'feed_forward'?"),
         ("--prune layers=99", "can't be kept"),
@@ -142,9 +143,20 @@ def test_a_malformed_target_names_file_and_line(refused):
     ("names", "more", "says"),
     [
         ({}, ["nofile.toml"], "nofile.toml"),
+        ({}, ["romy.toml"], "job file 'romy.toml' does not exist: did you mean 'roomy.toml'?"),
+        ({}, ["rows/tran.csv"], "did you mean 'rows/train.csv'?"),
+        ({}, ["none/job.toml"], "there is no folder 'none'"),
+        ({}, ["rows"], "job file 'rows' is a folder: rows go to --data, a model goes to --model"),
+        ({}, ["model"], "'model' is a folder"),
+        ({"model": "modell"}, [], "'modell' is no folder here (did you mean 'model'?), and"),
+        ({"model": "rows/model"}, [], "'rows/model' is no folder here, and can't be fetched"),
+        ({"model": "other/model"}, [], "'other/model' is no folder here, and can't be fetched"),
+        ({"target": "romy.toml"}, [], "target file 'romy.toml' does not exist: did you"),
+        ({}, ["--recipe", "romy.toml"], "recipe file 'romy.toml' does not exist: did"),
+        ({}, ["--quantize", "rows/tran.py"], "'rows/tran.py' does not exist"),
         ({"model": "./modell"}, [], "did you mean 'model'?"),
         ({"data": "./rowz"}, [], "did you mean 'rows'?"),
-        ({"data": "rows/trian.csv"}, [], "did you mean 'train.csv'?"),
+        ({"data": "rows/trian.csv"}, [], "did you mean 'rows/train.csv'?"),
         ({"target": "./roomyy.toml"}, [], "roomyy.toml"),
         ({"model": None}, [], "--model"),
         ({"data": None}, [], "--data"),
@@ -193,8 +205,8 @@ def test_no_training_rows(refused):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (b",red\n", ("1 row", "empty text", "241")),
-        (b"w0 w20,\n", ("1 row", "empty label", "241")),
+        (b",red\n", ("1 row", "empty text", "line 242")),
+        (b"w0 w20,\n", ("1 row", "empty label", "line 242")),
         (b"w0 w20,rde\n", ("'rde'", "did you mean 'red'?")),
         (b"w0,w20,red\n", ("train.csv",)),
         (b'"w0 w20,red\n', ("train.csv",)),
@@ -212,7 +224,7 @@ def test_a_bad_row_is_counted_with_its_place(refused, row, says):
 def test_a_test_row_of_an_unknown_label(refused):
     rewrite("test.csv", lambda content: content + b"w0 w20,violet\n")
     line = refused()
-    assert "violet" in line and "row 91" in line
+    assert "violet" in line and "line 92" in line
 
 
 def test_labels_that_differ_between_teacher_and_rows(refused):
@@ -252,6 +264,27 @@ def test_a_bad_image_is_counted_with_its_file(refused, spoil, says):
     path.write_bytes(spoil(path.read_bytes()))
     line = refused()
     assert "1 row" in line and "3.png" in line and says in line, line
+
+
+@of_images
+@pytest.mark.parametrize("way", ["--model", "--student"])
+def test_a_model_and_rows_of_different_kinds(refused, sound, way):
+    """Each model with the other's rows; its folder's encoder is not the trouble."""
+    texts = sound / "texts"
+    told = {"model": "model" if way == "--student" else texts / "model"}
+    line = refused(way, texts / "model", **told)
+    assert line == "'model', of type bert, reads texts, and these rows are images"
+    told = {"model": texts / "model" if way == "--student" else "model", "data": texts / "rows"}
+    line = refused(way, "model", **told)
+    assert line == "'model', of type vit, reads images, and these rows are texts"
+    for name in ("preprocessor_config.json", "image.json"):
+        Path("model", name).unlink(missing_ok=True)
+    assert line == refused(way, "model", **told)
+
+
+def test_a_revision_is_of_the_hub(refused):
+    line = refused("--set", "model.revision=main")
+    assert line == "model.revision is of a model on the hub, and 'model' is here: leave it out"
 
 
 @of_images

@@ -70,7 +70,7 @@ def test_files_named_one_by_one_go_before_the_folders(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trian.csv", "does not exist: did you mean 'train.csv'"),
+        ("trian.csv", "does not exist: did you mean '.*train.csv'"),
         ("none/at/all", "does not exist: there is no folder"),
         ("empty", "is empty"),
         ("strange", "holds no rows: expected train.csv"),

@@ -57,3 +57,10 @@ def test_a_cut_archive_is_one_clear_line(tmp_path, part):
     with pytest.raises(DataError, match=r"d\.npz") as error:
         imagesets.read_npz(tmp_path / "d.npz")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_archive_at_all(tmp_path):
+    (tmp_path / "d.npz").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=r"this is no NPZ archive, as numpy\.savez") as error:
+        imagesets.read_npz(tmp_path / "d.npz")
+    assert "pickle" not in str(error.value)

@@ -91,3 +91,66 @@ def test_images_beside_texts_are_to_be_chosen():
 def test_image_and_text_exclude_each_other():
     with pytest.raises(DataError, match="exclude each other"):
         columns(a=TEXT, b=FILES, label=LABEL, told={"text": "a", "image": "b"})
+
+
+@pytest.mark.parametrize(
+    ("role", "cells"),
+    [
+        ("text", {"text": TEXT, "label": LABEL}),
+        ("text_pair", {"text": TEXT, "text_pair": OTHER, "label": LABEL}),
+        ("image", {"image": FILES, "label": LABEL}),
+        ("label", {"text": TEXT, "label": LABEL}),
+        ("group", {"text": TEXT, "label": LABEL, "group": IDS}),
+    ],
+)
+@pytest.mark.parametrize("told_kind", [True, False])
+def test_each_role_can_be_named(role, cells, told_kind):
+    kind = ("image" if "image" in cells else "text") if told_kind else None
+    assert columns(kind, {role: role}, **cells) == {name: name for name in cells}
+    assert columns(kind, {name: name for name in cells}, **cells) == {name: name for name in cells}
+
+
+def test_what_is_named_must_be_what_the_task_reads():
+    with pytest.raises(DataError, match=r"data\.image names a column of images.* reads texts"):
+        columns("text", {"image": "file"}, file=FILES, said=TEXT, label=LABEL)
+
+
+def test_texts_of_one_word_by_the_name_of_their_column():
+    words = [f"word{'abcdefghij'[index % 10]}{index}" for index in range(COUNT)]
+    assert columns(text=words, label=LABEL) == {"text": "text", "label": "label"}
+    assert columns(Sentence=words, label=LABEL)["text"] == "Sentence"
+    assert columns(text=words, said=TEXT, label=LABEL)["text"] == "said"
+    with pytest.raises(DataError, match="no column looks like the text"):
+        columns(text=list(range(COUNT)), label=LABEL)
+
+
+@pytest.mark.parametrize("end", ["", " ", "\n1 2"])
+def test_one_word_of_many_letters_takes_no_time(end):
+    long = ["x" * 200_000 + end] * COUNT
+    assert infer.WORDY.search(long[0]) is None or end.strip()
+    with pytest.raises(DataError, match="no column looks like the text"):
+        columns(url=long, label=LABEL)
+    assert columns(text=long, label=LABEL)["text"] == "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "wordy"),
+    [("a b", True), ("1 b", True), ("a 1", True), ("1 2", False), ("ab", False), ("a ", False),
+     (" a", False), ("1 2 3 c", True), ("1\n\nb", True), ("\u8bf7", True), ("", False)],
+)  # fmt: skip
+def test_two_words_and_a_letter_make_a_text(text, wordy):
+    assert bool(infer.WORDY.search(text)) is wordy
+
+
+def test_a_column_that_is_taken_says_as_what():
+    with pytest.raises(DataError, match=r"the label \(it has 'text', 'label' as the group\)"):
+        columns(text=TEXT, label=LABEL, told={"group": "label"})
+    with pytest.raises(DataError, match=r"the text \(it has 'text' as the label, 'label'\)"):
+        columns(text=TEXT, label=LABEL, told={"label": "text"})
+
+
+def test_a_column_that_one_split_lacks_is_answered_with_those_that_it_has():
+    table = Table("test.csv", {"utterance": TEXT, "intent": LABEL})
+    roles = {"text": "text", "label": "intent"}
+    with pytest.raises(DataError, match=r"\(the text\): it has 'utterance', 'intent'$"):
+        infer.shared(table, roles, roles)

@@ -128,8 +128,8 @@ def test_overlap_is_counted_and_said(folder):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ([("", "play"), (" ", "stop")], "2 rows with an empty text (first: row 41)"),
-        ([("a sentence", "")], "1 row with an empty label (first: row 41)"),
+        ([("", "play"), (" ", "stop")], "2 rows with an empty text (first: line 42)"),
+        ([("a sentence", "")], "1 row with an empty label (first: line 42)"),
     ],
 )
 def test_bad_rows_are_counted_or_dropped(folder, bad, message):
@@ -145,7 +145,7 @@ def test_bad_rows_are_counted_or_dropped(folder, bad, message):
 
 def test_unknown_labels_are_counted_or_dropped(folder):
     csv(folder / "test.csv", [*rows(50, 10), ("a b", "stopp"), ("c d", "stopp")])
-    message = r"2 rows with a label that no training row has: 'stopp' \(first: row 11\)"
+    message = r"2 rows with a label that no training row has: 'stopp' \(first: line 12\)"
     with pytest.raises(DataError, match=rf"test\.csv: {message}.*did you mean 'stop'"):
         read(folder)
     data = read(folder, bad_rows="drop")
@@ -158,7 +158,7 @@ def test_half_a_character_is_a_bad_row(folder):
     lines += [{"text": text, "label": label} for text, label in rows(0, 40)]
     (folder / "train.csv").unlink()
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    with pytest.raises(DataError, match=r"half a character .*first: row 1\)"):
+    with pytest.raises(DataError, match=r"half a character .*first: line 1\)"):
         read(folder)
 
 
@@ -175,19 +175,19 @@ def test_half_a_character_in_a_label_or_a_group_is_a_bad_row(folder, role):
     )
     csv(folder / "test.csv", [(t, f"{label},cy") for t, label in rows(50, 10)], "text,label,who")
     said = f"a {'group' if role == 'who' else role} with half a character"
-    with pytest.raises(DataError, match=rf"1 row with {said} .*first: row 4\)"):
+    with pytest.raises(DataError, match=rf"1 row with {said} .*first: line 4\)"):
         read(folder, group="who")
     data = read(folder, group="who", bad_rows="drop")
     assert len(data.splits["train"]) == 39
     assert any(said in line and "left out" in line for line in data.warnings)
 
 
-def test_a_group_that_is_none_names_file_and_row(tmp_path):
+def test_a_group_that_is_none_names_file_and_line(tmp_path):
     lines = [{"text": text, "label": label, "who": "ann"} for text, label in rows(0, 40)]
     lines[5]["who"] = ["ann", "bob"]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(
-        DataError, match=r"train\.jsonl, row 6, 'who': expected a text, found a list"
+        DataError, match=r"train\.jsonl, line 6, 'who': expected a text, found a list"
     ):
         read(tmp_path, group="who")
 
@@ -213,8 +213,49 @@ def test_a_test_split_without_truth_is_left_aside(folder):
 
 def test_a_column_that_another_split_lacks(folder):
     csv(folder / "test.csv", rows(50, 10), "text,labels")
-    with pytest.raises(DataError, match=r"test\.csv has no column 'label'.*did you mean 'labels'"):
+    with pytest.raises(DataError, match=r"test\.csv has no column 'label' .*'text', 'labels'"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "message"),
+    [
+        ([("one and the same", "ab"[n % 2]) for n in range(240)], {},
+         r"all 240 rows have the same input: there is nothing to cut validation and test from"),
+        ([(f"sentence {n}", f"{'ab'[n % 2]},me") for n in range(240)], {"group": "who"},
+         "all 240 rows have the same group"),
+        ([(f"sentence {n % 2}", "ab"[n % 2]) for n in range(240)], {},
+         "240 rows have only 2 different inputs: too few to cut"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_alike_can_not_be_cut(tmp_path, content, told, message):
+    csv(tmp_path / "rows.csv", content, "text,label,who" if told else "text,label")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "rows.csv", **told)
+
+
+def test_a_row_is_placed_by_its_line_where_the_file_has_lines(folder, tmp_path):
+    begin = 'text,label\n\n"two\nlines",play\n'
+    end = "".join(f"{text},{label}\n" for text, label in rows(0, 40))
+    (folder / "train.csv").write_text(f"{begin}{end},stop\n")
+    with pytest.raises(DataError, match=r"an empty text \(first: line 45\)"):
+        read(folder)
+    (folder / "train.csv").unlink()
+    lines = [{"text": text, "label": label} for text, label in [*rows(0, 40), ("", "stop")]]
+    (folder / "train.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    with pytest.raises(DataError, match=r"an empty text \(first: line 81\)"):
+        read(folder)
+    (folder / "train.jsonl").unlink()
+    (folder / "train.json").write_text(json.dumps(lines))
+    with pytest.raises(DataError, match=r"an empty text \(first: row 41\)"):
+        read(folder)
+
+
+def test_a_row_keeps_its_line_where_others_are_left_out(folder):
+    csv(folder / "test.csv", [("", "play"), *rows(50, 10), ("a b", "other")])
+    data = read(folder, bad_rows="drop")
+    assert any("first: line 2)" in line for line in data.warnings)
+    assert any("'other' (first: line 13)" in line for line in data.warnings)
 
 
 def test_too_few_rows_to_cut(tmp_path):
@@ -334,7 +375,7 @@ def test_one_column_for_two_things(folder):
 def test_a_text_that_is_none(tmp_path):
     lines = [{"text": {"en": f"a b {n}"}, "label": n % 2} for n in range(40)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    with pytest.raises(DataError, match=r"train\.jsonl, row 1, 'text': expected a text"):
+    with pytest.raises(DataError, match=r"train\.jsonl, line 1, 'text': expected a text"):
         read(tmp_path, text="text")
 
 

@@ -89,6 +89,18 @@ def test_a_quoted_field_may_hold_lines(tmp_path):
     assert columns(path) == {"text": ['two\nlines, "so"', "b c"], "label": ["x", "y"]}
 
 
+def test_the_lines_at_which_rows_begin(tmp_path):
+    even = tables.read(write(tmp_path, "even.csv", "a,b\n1,2\n3,4\n5,6\n"))
+    assert even.lines == range(2, 5), "they take no room"
+    quoted = tables.read(write(tmp_path, "quoted.csv", 'a,b\n"1\n\n",2\n\n3,4\r\n5,"6\n"\n'))
+    assert list(quoted.lines) == [2, 6, 7]
+    with pytest.raises(DataError, match="line 3: 1 fields"):
+        tables.read(write(tmp_path, "cut.csv", 'a,b\n1,2\n"3\n\n"\n5,6\n'))
+    assert list(tables.read_lines(write(tmp_path, "rows.txt", "a\n\nb\n")).lines) == [1, 3]
+    assert tables.read(write(tmp_path, "rows.json", '[{"a": 1}]')).lines is None
+    assert tables.joined([even, quoted]).lines is None
+
+
 def test_between_tabs_a_quote_is_a_quote(tmp_path):
     path = write(tmp_path, "rows.tsv", 'text\tlabel\n"so it goes\tx\nb, c\ty\n')
     assert columns(path)["text"] == ['"so it goes', "b, c"]
