@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -249,8 +249,8 @@ class Runner:
         environment = self.environment()
         self._words.clear()
 
-        def start() -> None:
-            self._worker = subprocess.Popen(
+        with _answered_later():  # in the middle it would leave a process that nobody knows
+            self._worker = worker = subprocess.Popen(
                 # -P: nothing of the current folder shadows a module
                 [sys.executable, "-P", "-m", "edgedistill.store.worker"],
                 stdin=subprocess.PIPE,
@@ -261,13 +261,6 @@ class Runner:
                 env=environment,
                 start_new_session=True,  # Ctrl-C in the terminal reaches the host alone
             )
-
-        # Signals are answered in the main thread: one that comes in the middle of this would leave
-        # a process that nobody knows, so another thread starts it, and is waited for.
-        with ThreadPoolExecutor(1) as elsewhere:
-            elsewhere.submit(start).result()
-        worker = self._worker
-        assert worker is not None
         threading.Thread(target=self._hear, args=(worker,), daemon=True).start()
         if self._stopped:
             _end(worker)
@@ -300,6 +293,25 @@ class Runner:
             error = InternalError(f"the worker ended by itself in the step {name}: {last}")
         error.add_note("\n".join(self._words))
         return error
+
+
+@contextmanager
+def _answered_later() -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM when the block has ended (other threads answer none at all)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    usual = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for each in usual:
+            signal.signal(each, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for each, answer in usual.items():
+            signal.signal(each, signal.SIG_DFL if answer is None else answer)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _in_turn(progress: Progress) -> Progress:
