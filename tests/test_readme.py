@@ -14,7 +14,9 @@ from edgedistill.cli import cli
 HOUSE = Path(__file__).parent.parent
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (HOUSE / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PAGES = {"README.md": README, "CONTRIBUTING.md": CONTRIBUTING}
+DOCS = {f"docs/{each.name}": each.read_text("utf-8") for each in (HOUSE / "docs").glob("*.md")}
+PAGES = {"README.md": README, "CONTRIBUTING.md": CONTRIBUTING, **DOCS}
+TOLD = "\n".join([README, *DOCS.values()])  # what a user can read
 
 
 def code(text):
@@ -32,9 +34,13 @@ def test_readme_names_every_command():
 
 
 @pytest.mark.parametrize("kind", ["targets", "recipes", "tasks", "schemes"])
-def test_readme_names_every_target_recipe_task_and_scheme(kind):
+def test_the_pages_name_every_target_recipe_task_and_scheme(kind):
     for name in plugins.names(kind):
-        assert re.search(rf"`{name}`|\b{name}\b", README), f"{kind}: {name}"
+        assert re.search(rf"`{name}`|\b{name}\b", TOLD), f"{kind}: {name}"
+
+
+def test_readme_leads_to_every_page():
+    assert all(f"]({page})" in README for page in DOCS)
 
 
 def test_readme_names_every_alias_and_suite():
@@ -95,7 +101,8 @@ def test_links_and_files_that_are_named_exist(page):
     text = PAGES[page]
     links = re.findall(r"\]\(([^)#\s]+)", text)
     for link in links:
-        assert "://" in link or (HOUSE / link).exists(), link
+        place = (HOUSE / page).parent / link
+        assert "://" in link or place.exists(), link
     folders = "edgedistill|tests|targets|benchmarks|losses|recipes|families|tasks|schemes|stages"
     for piece in code(re.sub(r"```.*?```", "", text, flags=re.S)):
         if re.fullmatch(rf"(?:(?:{folders})/)[\w./-]*\w|[\w-]+\.txt|[A-Z]+\.md", piece):
@@ -106,7 +113,7 @@ def test_links_and_files_that_are_named_exist(page):
 
 
 def test_the_tree_names_what_is_there_and_nothing_else():
-    tree = next(block for block in code(README) if block.startswith("edgedistill/\n"))
+    tree = next(block for block in code(CONTRIBUTING) if block.startswith("edgedistill/\n"))
     named = set()
     for line in tree.splitlines()[1:]:
         match = re.match(r"  (\w[\w.]*/?)\s{2,}\S", line)
