@@ -12,6 +12,7 @@
     │   └── BundleError         a bundle that is damaged, an output folder that is none
     ├── SurroundingsError  3    disk, memory, permission, a device
     │   ├── MissingPackage      an optional package, with its pip line
+    │   ├── NoMemory            an allocation failed
     │   └── WorkerDied          the worker process was killed (most often for memory)
     └── InternalError      4    our fault; the traceback goes to a log file
     Stopped                130 or 143: a KeyboardInterrupt, or the signal that asks to end

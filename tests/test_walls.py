@@ -100,3 +100,21 @@ def test_public_names():
     assert set(edgedistill.__all__) == {"Bundle", "Report", "__version__", "build", "load", "plan"}
     for name in edgedistill.__all__:
         assert getattr(edgedistill, name) is not None
+
+
+@pytest.mark.parametrize("room", ("builder", "train"))
+def test_a_room_that_lists_its_modules_lists_them_all(room):
+    text = (HOUSE / room / "__init__.py").read_text()
+    modules = {each.stem for each in (HOUSE / room).glob("*.py")} - {"__init__"}
+    assert {each for each in modules if each not in text} == set()
+
+
+def test_the_tree_of_errors_names_them_all():
+    from edgedistill import errors
+
+    found = {
+        name
+        for name, each in vars(errors).items()
+        if isinstance(each, type) and issubclass(each, BaseException)
+    }
+    assert {name for name in found if name not in errors.__doc__} == set()

@@ -98,8 +98,8 @@ def text_of(cell: Any) -> str:
 def label_of(cell: Any, names: Sequence[str] | None = None) -> str:
     """Return a cell as a label's name; empty where there is none.
 
-    Integers (4, 4.0, "4") become their name where names are known. Raises `DataError` for several
-    labels at once and for fractions.
+    Integers (4, 4.0; not the text "4") become their name where names are known. Raises `DataError`
+    for several labels at once and for fractions.
     """
     if isinstance(cell, (list, tuple, dict, set)) or getattr(cell, "ndim", None):
         raise DataError("several labels for one row: not yet possible")

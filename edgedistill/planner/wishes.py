@@ -126,6 +126,8 @@ class Wishes:
         each kind is made fewer times than the recipe says: they are varied enough themselves.
         """
         planned = self.planned("distill")
+        if "none" in planned.made and len(planned.made) > 1:
+            raise JobError("distill.made: 'none' stands alone, or is left out")
         kinds = [kind for kind in planned.made if kind not in ("", "none")]
         if "made" in self.job.stages.get("distill", {}):
             for kind in kinds:

@@ -137,8 +137,8 @@ def made(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Make unlabelled rows from others, one per row and kind, already encoded.
 
-    Kinds: masked, joined, halves, misspelt, ngrams (after Tang et al., 2019), and by the folder
-    `model` unfamiliar (with words of its vocabulary) and replaced (after TinyBERT, 2020).
+    Kinds: masked, joined, halves, crossed, misspelt, ngrams (after Tang et al., 2019), and by the
+    folder `model` unfamiliar (with words of its vocabulary) and replaced (after TinyBERT, 2020).
     Their texts depend on the seed alone, not on the tokenizer: rows of a teacher and of a student
     stand for one another by their place. A kind that is named twice is made twice, with other
     draws. Rows stream: kind by kind, in order.

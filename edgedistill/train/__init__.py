@@ -13,4 +13,6 @@ running     what changes while training runs
 simulate    int8 arithmetic while a model trains
 importance  what a model's units are worth, for pruning
 loop        the loop
+parallel    the same loop in several processes
+host        what this host computes fastest
 """

@@ -6,6 +6,7 @@ import pytest
 from planning import MORE, OWN, plan, sources, steps_named
 
 from edgedistill.builder.course import steps_of
+from edgedistill.errors import JobError
 from edgedistill.train import recipe
 
 
@@ -131,3 +132,9 @@ def test_copies_vary_what_is_read_not_how_much():
     assert one.training.settings["steps"] == five.training.settings["steps"]
     made = [step for step in steps_of([five]) if step.settings.get("made")]
     assert {len(step.settings["made"]) for step in made} == {25}
+
+
+def test_no_made_rows_beside_made_rows_is_refused():
+    assert plan(settings={"distill.made": "none"}).baseline
+    with pytest.raises(JobError, match="'none' stands alone"):
+        plan(settings={"distill.made": "none,masked"})
