@@ -171,16 +171,6 @@ def limit(name: str, value: Any, place: str = "limits") -> float:
     return number
 
 
-def parse_limit(text: str) -> tuple[str, float]:
-    """Read `NAME=VALUE` of a command line; raises `TargetError` like `limit`."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        hint = nearest(name.strip(), LIMITS)
-        raise TargetError(f"limit '{text}': expected NAME=VALUE, such as size_mb=10; {hint}")
-    name = name.strip()
-    return name, limit(name, value.strip(), "limit")
-
-
 def with_limits(target: Target, limits: Mapping[str, float]) -> Target:
     """Return the target with some limits overridden or added; those have no reason any more."""
     reasons = {key: why for key, why in target.reasons.items() if key not in limits}

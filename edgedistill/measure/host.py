@@ -90,11 +90,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def peak_memory_mb() -> float | None:
-    """Return the peak of this process (VmHWM), None where the system has no sound source."""
-    return probe.memory_mb("VmHWM")
-
-
 def busy_seconds() -> float | None:
     """Return the processor seconds that all of this host has spent, or None where none tells."""
     try:

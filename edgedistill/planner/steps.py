@@ -198,9 +198,7 @@ class Steps:
     def export(self, model: Step | Source, of: Model, *, fixed: int = 0) -> Step:
         if of.given is not None:
             return self.adopt(model, of, fixed=fixed)
-        return self.step(
-            "export", {"model.0": model}, family=of.family, encoder=of.encoder, fixed=fixed
-        )
+        return self.step("export", {"model.0": model}, encoder=of.encoder, fixed=fixed)
 
     def adopt(self, graph: Step | Source, of: Model, *, fixed: int = 0) -> Step:
         """Bring an .onnx of the user's to the form that an export has."""

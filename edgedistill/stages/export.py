@@ -24,7 +24,6 @@ PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
 @dataclass(frozen=True)
 class Settings:
     task: str = setting("text-classification", "the task, which knows how the model is fed")
-    family: str = setting("encoder", "the family of the model")
     encoder: Mapping = setting({}, "the encoder's settings (max_length for text)")
     opset: int = setting(17, "ONNX opset of the graph", low=17, high=20)
     ir: int = setting(8, "ONNX IR version of the graph", low=8, high=13)
@@ -32,9 +31,6 @@ class Settings:
     fixed: int = setting(0, "0: any batch and length; else one row of this length", low=0)
     single: bool = setting(
         False, "one row a run, never padded: without mask and segments, where the graph can be"
-    )
-    fusion: str = setting(
-        "none", "fusion ahead of the session, which fuses by itself", choices=("none",)
     )
 
 

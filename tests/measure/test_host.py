@@ -53,7 +53,6 @@ def test_a_process_that_works_is_seen_and_one_that_is_gone_is_not():
         worker.wait()
     assert host.busy_seconds() >= before + 0.1
     assert host.process_seconds(worker.pid) is None
-    assert host.peak_memory_mb() > 5
 
 
 def test_one_build_measures_at_a_time_and_the_other_says_that_it_waits(tmp_path):

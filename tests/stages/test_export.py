@@ -194,8 +194,8 @@ model, rows, out = map(Path, sys.argv[1:4])
 settings = json.loads(sys.argv[4])
 (out / "float").mkdir(parents=True)
 (out / "int8").mkdir()
-export.run({"model.0": model}, coerce(export.Settings, settings, "export"), out / "float", silent)
 del settings["family"]
+export.run({"model.0": model}, coerce(export.Settings, settings, "export"), out / "float", silent)
 told = coerce(quantize.Settings, {**settings, "scheme": sys.argv[5], "rows": 20}, "quantize")
 quantize.run({"graph.0": out / "float", "train.0": rows}, told, out / "int8", silent)
 """
