@@ -140,9 +140,7 @@ def test_padding_and_order_change_nothing(student):
 
 def test_the_graph_agrees_with_torch_and_int8_with_the_graph(student):
     encoder = tiny.encoder(student / "teacher", "bert")
-    told = settings.coerce(
-        export.Settings, {"task": TASK, "family": "static", "encoder": encoder}, "export"
-    )
+    told = settings.coerce(export.Settings, {"task": TASK, "encoder": encoder}, "export")
     facts = export.run({"model.0": student / "student"}, told, _made(student / "graph"), silent)
     assert facts["nodes"] < 20
     told = settings.coerce(quantize.Settings, {"task": TASK, "encoder": encoder}, "quantize")

@@ -176,7 +176,7 @@ def test_a_headless_checkpoint_of_another_type_learns_from_the_teacher(tmp_path)
     (tmp_path / "graph").mkdir()
     done = export.run(
         {"model.0": tmp_path / "trained"},
-        settings.coerce(export.Settings, ours, ""),
+        settings.coerce(export.Settings, {"encoder": ours["encoder"]}, ""),
         tmp_path / "graph",
         silent,
     )
