@@ -177,7 +177,7 @@ def _batched(told: Mapping[str, Any]) -> str:
 def _recovered(told: Mapping[str, Any]) -> str:
     """Say what int8 cost at first, and what it costs by what was set or left in float."""
     cost = f"int8 cost {points(told['before_points'])} points on {told['rows']:,} validation rows"
-    said = [f"{words.plain(name, 60)} in {value}" for name, value in told.get("milder", {}).items()]
+    said = [f"{words.plain(name, 60)}={value}" for name, value in told.get("milder", {}).items()]
     steps = [f"with {' and '.join(said)} {points(told['milder_points'])}"] if said else []
     if told.get("floats"):
         names = ", ".join(words.plain(name, 60) for name in told["floats"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,11 +37,11 @@ class Scheme(Protocol):
     def exact_on(self, settings: Any) -> tuple[str, ...]:
         """Name the processors on which a file made with these settings is exact."""
 
-    def milder(self, made: Any, settings: Any) -> Any:
-        """Return settings that cost less of the score at more bytes, None where there are none.
+    def milder(self, made: Any, settings: Any) -> Sequence[Mapping[str, Any]]:
+        """Return changes of settings that may cost less of the score, in the order to try them.
 
         `made` is the graph of these settings. Where it costs too much, and Settings has `floats`,
-        the milder ones are tried before an operator returns to float.
+        each is tried on top of those that were kept, before an operator returns to float.
         """
 
     def quantizable(self, model: Any, settings: Any) -> list[str]:

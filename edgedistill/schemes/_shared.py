@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgedistill.graph.weights import FULL, SEVEN_BITS, Constants, attributes
@@ -59,9 +59,9 @@ def exact_on(settings: Int8) -> tuple[str, ...]:
     return EXACT_AT_SEVEN_BITS if settings.reduce_range else EXACT_AT_FULL_RANGE
 
 
-def milder(made: Any, settings: Int8) -> Int8 | None:
-    """Return settings that cost less of the score, and more bytes; None where there are none."""
-    return replace(settings, embeddings="int8") if _tables.has_int4(made) else None
+def milder(made: Any, settings: Int8) -> Sequence[Mapping[str, Any]]:
+    """Return changes that may cost less of the score: tables in int8, which takes more bytes."""
+    return [{"embeddings": "int8"}] if _tables.has_int4(made) else []
 
 
 def is_product(constants: Constants, node: Any) -> bool:

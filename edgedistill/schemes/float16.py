@@ -9,7 +9,7 @@ can't hold (beyond 65,504) stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,9 @@ def exact_on(settings: Settings) -> tuple[str, ...]:
     return tuple(PROCESSORS)
 
 
-def milder(made: Any, settings: Settings) -> None:
-    """Return None: there is nothing to set."""
+def milder(made: Any, settings: Settings) -> Sequence[Mapping[str, Any]]:
+    """Return nothing to set."""
+    return []
 
 
 def quantizable(model: Any, settings: Settings) -> list[str]:

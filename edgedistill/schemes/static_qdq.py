@@ -16,9 +16,9 @@ from typing import Any
 
 from edgedistill.schemes._shared import exact_on as exact_on
 from edgedistill.schemes._shared import for_processors as for_processors
-from edgedistill.schemes._shared import milder as milder
 from edgedistill.schemes._static import Settings as Settings
 from edgedistill.schemes._static import apply as apply
+from edgedistill.schemes._static import milder as milder
 from edgedistill.schemes._static import quantizable as quantizable
 from edgedistill.schemes._static import valid as valid
 

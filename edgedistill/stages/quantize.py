@@ -257,15 +257,17 @@ def _recovered(
         small = not settings.size_mb or model.ByteSize() / 1e6 <= settings.size_mb
         return cost(model) if small else before  # too large a file gains nothing
 
-    milder = scheme.milder(made, told)
-    without = cost_within(apply(milder, held.few.order)) if milder is not None else before
-    if without <= (before + settings.recover_points) / 2:  # half of what is too much, at least
-        names = [name for name, value in vars(milder).items() if value != getattr(told, name)]
-        about["milder"] = {name: getattr(milder, name) for name in names}
-        told, now = milder, without
-        said = ", ".join(f"{name} in {value}" for name, value in about["milder"].items())
-        text = f"{settings.scheme} costs {before:.1f} points; with {said} {now:.1f}"
-        progress({"kind": "note", "text": text})
+    for changes in scheme.milder(made, told):
+        if now <= settings.recover_points:
+            break
+        milder = dataclasses.replace(told, **changes)
+        after = cost_within(apply(milder, held.few.order))
+        if after <= (now + settings.recover_points) / 2:  # half of what is too much, at least
+            said = ", ".join(f"{name}={value}" for name, value in changes.items())
+            text = f"{settings.scheme} costs {now:.1f} points; with {said} {after:.1f}"
+            progress({"kind": "note", "text": text})
+            about["milder"] = {**about.get("milder", {}), **changes}
+            told, now = milder, after
     about["milder_points"] = about["after_points"] = now
     if now <= settings.recover_points:
         return told, about

@@ -235,10 +235,10 @@ def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
     milder = {"milder": {"embeddings": "int8"}, "milder_points": 0.72}
     row["graph"]["recovered"] |= milder
     both = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
-    assert "; with embeddings in int8 0.7; with 1 of 38 operators in float again 0.3" in both
+    assert "; with embeddings=int8 0.7; with 1 of 38 operators in float again 0.3" in both
     row["graph"]["recovered"] = {"rows": 90, "before_points": 3.0, "after_points": 0.72} | milder
     alone = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
-    assert alone == "int8 cost 3.0 points on 90 validation rows; with embeddings in int8 0.7"
+    assert alone == "int8 cost 3.0 points on 90 validation rows; with embeddings=int8 0.7"
     assert "batches" not in dict(details.more_figures({**row, "scheme": None}))
 
 
