@@ -22,7 +22,7 @@ FUNCTIONS = [
     for name, value in vars(Scheme).items()
     if inspect.isfunction(value) and not name.startswith("_")
 ]
-PROCESSORS = ("arm64+dotprod", "arm64", "x86-64+avx2", "x86-64+vnni")
+PROCESSORS = ("arm64+dotprod", "arm64", "x86-64", "x86-64+avx2", "x86-64+vnni")
 
 
 @pytest.fixture(params=NAMES)
