@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgedistill.report import words
+from edgedistill.report import figures, words
 from edgedistill.report.words import number, points, span, spread
 
 
@@ -20,7 +20,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     ]
     if words.estimated(report):
         parts.append("\\* estimated from this host by the yardstick; a device measures it.")
-    parts += [_checks(report), _labels(report), _confidence(report), _steps(report), _place(report)]
+    parts += [_checks(report), _labels(report), _confidence(report), _more(report)]
+    parts += [_steps(report), _place(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -109,6 +110,15 @@ def _confidence(report: Mapping[str, Any]) -> str:
     ]
     head = ["probability", "answers kept, %", "of these right, %"]
     return f"## What a probability is worth\n\n{_safe(said)}\n\n" + _table(head, rows)
+
+
+def _more(report: Mapping[str, Any]) -> str:
+    row = words.shown(report)
+    if row is None:
+        return ""
+    pairs = [(name, text) for name, text in figures.beyond(row, words.source(report)) if text]
+    lines = [f"- {_safe(name)}: {_safe(text)}" for name, text in pairs]
+    return f"## More of {_safe(row['name'])}\n\n" + "\n".join(lines) if lines else ""
 
 
 def _steps(report: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from edgedistill.report import details, jobfile, words
+from edgedistill.report import figures, html, jobfile, markdown, table, words
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_one_of_a_thing_is_no_plural(invented):
     assert words.counted(1, "round") == "1 round" and words.counted(1200, "run") == "1,200 runs"
     row = {**words.shown(invented)}
     row["latency_ms"] = {**row["latency_ms"], "rounds": 1}
-    assert "1,000 runs in 1 round)" in dict(details.more_figures(row))["latency here, ms"]
+    assert "1,000 runs in 1 round)" in dict(figures.beyond(row))["latency here, ms"]
 
 
 def test_a_split_of_ours_is_named(invented):
@@ -197,9 +197,6 @@ def _with_vocabulary(invented, pieces):
 
 
 def test_a_smaller_vocabulary_is_told_with_what_unseen_words_show(invented):
-    from edgedistill.report.html import html
-    from edgedistill.report.markdown import markdown
-    from edgedistill.report.text import table
 
     said = "vocabulary is 6,000 of 30,522 pieces"
     faces = (table, markdown, html)
@@ -215,7 +212,7 @@ def test_a_whole_vocabulary_is_no_news(invented):
     told = _with_vocabulary(copy.deepcopy(invented), 30522)
     row = words.shown(told)
     assert words.folded(row, words.baseline(told)) == []
-    assert "unseen words" in dict(details.more_figures(row))
+    assert "unseen words" in dict(figures.beyond(row))
 
 
 def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
@@ -226,7 +223,7 @@ def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
         "recovered": {"floats": ["/head/Gemm"], "of": 38, "rows": 2000, "before_points": 1.2,
                       "after_points": 0.31},
     }  # fmt: skip
-    told = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))
+    told = dict(figures.beyond({**row, "scheme": "dynamic_int8"}))
     assert told["batches"].startswith("0.78 % of 256 training rows are answered otherwise")
     assert told["accuracy recovered"] == (
         "int8 cost 1.2 points on 2,000 validation rows; "
@@ -234,24 +231,31 @@ def test_batches_and_recovered_operators_of_an_int8_row_are_told(invented):
     )
     milder = {"milder": {"embeddings": "int8"}, "milder_points": 0.72}
     row["graph"]["recovered"] |= milder
-    both = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
+    both = dict(figures.beyond({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
     assert "; with embeddings=int8 0.7; with 1 of 38 operators in float again 0.3" in both
     row["graph"]["recovered"] = {"rows": 90, "before_points": 3.0, "after_points": 0.72} | milder
-    alone = dict(details.more_figures({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
+    alone = dict(figures.beyond({**row, "scheme": "dynamic_int8"}))["accuracy recovered"]
     assert alone == "int8 cost 3.0 points on 90 validation rows; with embeddings=int8 0.7"
-    assert "batches" not in dict(details.more_figures({**row, "scheme": None}))
+    assert "batches" not in dict(figures.beyond({**row, "scheme": None}))
+
+
+def test_what_the_table_has_no_room_for_is_on_both_pages(invented):
+    told = copy.deepcopy(invented)
+    row = next(row for row in told["rows"] if row["name"] == words.shown(told)["name"])
+    row["scheme"] = "dynamic_int8"
+    row["graph"] = {**row["graph"], "batched": {"batch": 8, "rows": 256, "changed_points": 0.78125}}
+    for face in (markdown, html):
+        assert "0.78 % of 256 training rows are answered otherwise in padded batches" in face(told)
 
 
 def test_the_gap_between_training_and_validation_rows_is_on_the_page(invented):
-    from edgedistill.report.html import html
-
     row = {**words.shown(invented)}
     train = {"value": 99.6, "low": 99.0, "high": 99.9, "rows": 256}
     row["score"] = {**row["score"], "train": train, "validation": {**train, "value": 96.25}}
     said = "99.6 on 256 of them, 96.2 on validation: a gap of 3.3 points"
-    assert dict(details.more_figures(row))["training rows"] == said
+    assert dict(figures.beyond(row))["training rows"] == said
     rows = [row if each["name"] == row["name"] else each for each in invented["rows"]]
     assert said in html({**invented, "rows": rows})
     assert "training rows" not in dict(
-        details.more_figures({**row, "score": {**row["score"], "train": None}})
+        figures.beyond({**row, "score": {**row["score"], "train": None}})
     )
