@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from edgedistill import job
+from edgedistill import job, sections
 from edgedistill.errors import JobError, TargetError
 
 
@@ -184,9 +184,9 @@ def test_what_to_prune_is_read_from_a_text_a_number_or_a_mapping():
 
 
 def test_duration():
-    assert [job.duration(text, "t") for text in ("90s", "2m", "1h", "5")] == [90, 120, 3600, 5]
+    assert [sections.duration(text, "t") for text in ("90s", "2m", "1h", "5")] == [90, 120, 3600, 5]
     with pytest.raises(JobError):
-        job.duration("0", "t")
+        sections.duration("0", "t")
 
 
 def test_a_single_frame_is_data():

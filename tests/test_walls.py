@@ -14,7 +14,8 @@ HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "sklearn", 
 
 # Rooms by storey: a room imports from its own storey or from those below.
 STOREYS = [
-    {"errors", "settings", "progress", "records", "plugins", "job", "jobfile", "target"},
+    {"errors", "settings", "progress", "records", "plugins", "job", "jobfile", "sections",
+     "target"},
     {"tasks", "families", "losses", "schemes", "graph", "train", "data", "store"},
     {"planner", "judge", "measure", "stages", "bundle", "report"},
     {"builder"},

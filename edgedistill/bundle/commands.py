@@ -14,9 +14,9 @@ from edgedistill.bundle import emulated, gate, scoring
 from edgedistill.bundle.gate import Asked, CheckResult
 from edgedistill.bundle.untrusted import printable
 from edgedistill.errors import UsageError, nearest
-from edgedistill.job import DataSpec
 from edgedistill.progress import silent
 from edgedistill.records import Check, Progress
+from edgedistill.sections import DataSpec
 
 __all__ = ["Answered", "CheckResult", "check", "eval_", "eval_as", "known", "plain", "told"]
 

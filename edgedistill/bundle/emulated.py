@@ -13,10 +13,10 @@ from edgedistill.bundle import scoring
 from edgedistill.bundle.given import given
 from edgedistill.bundle.opened import Bundle, load
 from edgedistill.bundle.untrusted import printable
-from edgedistill.job import DataSpec
 from edgedistill.measure import emulation
 from edgedistill.progress import silent
 from edgedistill.records import Progress
+from edgedistill.sections import DataSpec
 
 ROWS = 300  # at most, evenly spread: emulation is some hundred times slower
 

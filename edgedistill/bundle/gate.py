@@ -24,11 +24,11 @@ from edgedistill.bundle.opened import Bundle, load
 from edgedistill.bundle.proof import compare
 from edgedistill.bundle.recorded import Scored
 from edgedistill.errors import TargetError, UsageError
-from edgedistill.job import DataSpec
 from edgedistill.judge.limits import OWN, SCORED, figures_of
 from edgedistill.judge.limits import checks as held
 from edgedistill.progress import silent
 from edgedistill.records import Check, Figures, Interval, Measured, Progress
+from edgedistill.sections import DataSpec
 
 EXIT = {"fits": 0, "fits_closely": 0, "misses": 1, "unchecked": 2}
 RECORDED = "recorded when it was built"

@@ -22,7 +22,7 @@ from edgedistill.data import drafts, finding, infer, models, split
 from edgedistill.data.drafts import Draft
 from edgedistill.data.finding import Found
 from edgedistill.errors import DataError, nearest
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 FLATTERS = {
     "train": "the model was trained on these rows: their score flatters",

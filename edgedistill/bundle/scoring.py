@@ -15,10 +15,10 @@ from edgedistill.bundle.golden import Agreement
 from edgedistill.bundle.opened import Bundle, load
 from edgedistill.bundle.proof import compare
 from edgedistill.bundle.untrusted import printable
-from edgedistill.job import DataSpec
 from edgedistill.judge.evidence import Evaluation
 from edgedistill.progress import bar, silent
 from edgedistill.records import Progress
+from edgedistill.sections import DataSpec
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from edgedistill.data import hub, imagesets, live, split, tables
 from edgedistill.data.tables import Table
 from edgedistill.errors import DataError, nearest
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 SPLIT_NAMES = {**imagesets.NPZ_SPLITS, "unsupervised": "unlabelled"}  # as public sets call it
 SHARD = re.compile(r"(?P<stem>.+?)(?P<shard>-\d{5}-of-\d{5})?")

@@ -15,7 +15,7 @@ from edgedistill.data import infer, split
 from edgedistill.data.drafts import MEND, Draft, complete, look
 from edgedistill.data.finding import Found, find
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 INPUTS = ("text", "text_pair", "image")
 # a split of the own rows, and the general ones whose inputs it must not hold

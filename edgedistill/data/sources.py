@@ -16,7 +16,7 @@ from edgedistill.data.drafts import Draft
 from edgedistill.data.finding import Found, find
 from edgedistill.data.split import DataSet, Split
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 __all__ = ["DataSet", "Split", "read"]
 

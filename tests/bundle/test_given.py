@@ -12,7 +12,7 @@ import pytest
 from edgedistill import bundle
 from edgedistill.bundle import Contents, commands, given
 from edgedistill.errors import BundleError, DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 ROWS = [
     ("the rain is cold", "a remark on it", "weather", "ann"),

@@ -2,7 +2,7 @@ import pytest
 
 from edgedistill.data.finding import find
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 ROWS = "text,label\nplay a song,x\nstop it now,y\n"
 

@@ -3,7 +3,7 @@ import pytest
 
 from edgedistill.data import live, sources
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 datasets = pytest.importorskip("datasets")
 pandas = pytest.importorskip("pandas")

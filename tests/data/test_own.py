@@ -4,7 +4,7 @@ import pytest
 
 from edgedistill.data import sources, split
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 
 def csv(path, rows, header="text,label"):

@@ -10,7 +10,7 @@ from PIL import Image
 from edgedistill.data import sources, split
 from edgedistill.data.rows import Rows
 from edgedistill.errors import DataError
-from edgedistill.job import DataSpec
+from edgedistill.sections import DataSpec
 
 
 def rows(start, count, labels=("play", "stop")):
@@ -352,7 +352,8 @@ def test_long_texts_lie_in_memory_once(tmp_path, suffix):
 
 def test_reading_csv_loads_nothing_heavy(folder):
     code = (
-        "import sys; from edgedistill.data import sources; from edgedistill.job import DataSpec; "
+        "import sys; from edgedistill.data import sources; "
+        "from edgedistill.sections import DataSpec; "
         f"sources.read(DataSpec(path={str(folder)!r})); "
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'PIL', "
         "'sklearn', 'onnx') if m in sys.modules])"
