@@ -23,7 +23,7 @@ WEIGHTS = {
     "one": np.array(1, np.float32),
     "far": np.array(-10000, np.float32),
     "axes": np.array([1], np.int64),
-    "zero": np.array(0, np.int64),
+    "nought": np.array(0, np.float32),
 }
 EMBED = (
     ("Gather", ["words", "ids"], "w"),
@@ -87,8 +87,7 @@ def test_what_is_compared_with_zero_need_not_be_above():
     whole = graph(
         (
             ("Cast", ["ids"], "i", {"to": TensorProto.FLOAT}),
-            ("Cast", ["zero"], "z", {"to": TensorProto.FLOAT}),
-            ("GreaterOrEqual", ["i", "z"], "c"),
+            ("GreaterOrEqual", ["i", "nought"], "c"),
             ("Cast", ["c"], "f", {"to": TensorProto.FLOAT}),
             ("Cast", ["mask"], "m", {"to": TensorProto.FLOAT}),
             ("Mul", ["f", "m"], "same"),
