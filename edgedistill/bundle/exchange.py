@@ -56,8 +56,9 @@ def _require_writable(folder: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise from_os_error(error, f"writing under '{folder}'") from None
+        told = "no permission to" if isinstance(error, PermissionError) else "can't"
         raise SurroundingsError(
-            f"no permission to write the bundle's folder under '{folder}': {error.strerror}"
+            f"{told} write the bundle's folder under '{folder}': {error.strerror}"
         ) from None
 
 

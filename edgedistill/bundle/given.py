@@ -205,8 +205,9 @@ def _indices(truth: Sequence[str], bundle: Bundle, of: str) -> np.ndarray:
         hint = nearest(unknown[0], index)
         have = "has a label" if rows == 1 else "have labels"
         close = f": {printable(hint, 120)}" if hint.startswith("did you mean") else ""
+        advice = ": leave such rows out" if rows < len(truth) else ": they are of another task"
         raise DataError(
             f"{rows:,} of {len(truth):,} {printable(of)} {have} that the bundle lacks, such as "
-            f"'{printable(unknown[0], 60)}'{close or ': leave such rows out'}"
+            f"'{printable(unknown[0], 60)}'{close or advice}"
         )
     return np.array([index[label] for label in truth], np.int64)

@@ -27,9 +27,7 @@ class Draft:
     truth: Sequence[str] | None
     digests: Sequence[bytes] | None  # of images, for the fingerprint; texts are read again
     keys: Sequence[bytes]  # hashes of the normalised inputs, for overlap and for the cut
-    groups: (
-        Sequence[bytes] | None
-    )  # hashes, for the cut: rows of one group stay together; b"": none
+    groups: Sequence[bytes] | None  # hashes, for the cut: b"" where a row has none
     numbers: Sequence[int]  # of the rows in their file, from 1
     warnings: tuple[str, ...] = ()
     lines: Sequence[int] | None = None  # of all rows in their file, as `Table.lines`

@@ -257,17 +257,15 @@ def _recovered(
         small = not settings.size_mb or model.ByteSize() / 1e6 <= settings.size_mb
         return cost(model) if small else before  # too large a file gains nothing
 
-    for changes in scheme.milder(made, told):
-        if now <= settings.recover_points:
-            break
-        milder = dataclasses.replace(told, **changes)
-        after = cost_within(apply(milder, held.few.order))
-        if after <= (now + settings.recover_points) / 2:  # half of what is too much, at least
-            said = ", ".join(f"{name}={value}" for name, value in changes.items())
-            text = f"{settings.scheme} costs {now:.1f} points; with {said} {after:.1f}"
-            progress({"kind": "note", "text": text})
-            about["milder"] = {**about.get("milder", {}), **changes}
-            told, now = milder, after
+    eased, now = _milder(
+        scheme.milder(made, told),
+        lambda changes: cost_within(apply(dataclasses.replace(told, **changes), held.few.order)),
+        now,
+        settings,
+        progress,
+    )
+    told = dataclasses.replace(told, **eased)
+    about |= {"milder": eased} if eased else {}
     about["milder_points"] = about["after_points"] = now
     if now <= settings.recover_points:
         return told, about
@@ -296,6 +294,30 @@ def _recovered(
     progress({"kind": "note", "text": f"{text}in float {after:.1f}"})
     about |= {"floats": list(kept), "of": len(names), "after_points": after, "tried": tried}
     return dataclasses.replace(told, floats=(*told.floats, *kept)), about
+
+
+def _milder(
+    changes: Sequence[Mapping[str, Any]],
+    cost: Callable[[Mapping[str, Any]], float],
+    now: float,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[dict[str, Any], float]:
+    """Return the changes of settings that pay, one on top of the other, and what int8 then costs.
+
+    Each has to bring back half of what is too much at least.
+    """
+    kept: dict[str, Any] = {}
+    for change in changes:
+        if now <= settings.recover_points:
+            break
+        after = cost({**kept, **change})
+        if after <= (now + settings.recover_points) / 2:
+            said = ", ".join(f"{name}={value}" for name, value in change.items())
+            text = f"{settings.scheme} costs {now:.1f} points; with {said} {after:.1f}"
+            progress({"kind": "note", "text": text})
+            kept, now = {**kept, **change}, after
+    return kept, now
 
 
 def _batched(path: Path, rows: _Rows, settings: Settings) -> dict[str, Any]:

@@ -196,6 +196,26 @@ def test_what_was_not_checked_is_said_and_the_build_goes_on(small, tiny_built, e
         )
 
 
+@pytest.mark.parametrize(("state", "kept"), [("checked", 1), ("differs", 1), ("not_checked", 0)])
+def test_what_a_busy_machine_could_not_check_is_checked_the_next_time(monkeypatch, state, kept):
+    decided = {}
+    found = processors.OnProcessor("arm64", None, 10, None, None, None, state, "10 rows")
+    monkeypatch.setattr(processors.emulation, "standing_for", lambda processor: None)
+    monkeypatch.setattr(processors, "_key", lambda *told: "processor-key")
+    monkeypatch.setattr(processors, "_run", lambda *told: found)
+    course = SimpleNamespace(
+        facts=SimpleNamespace(
+            host=SimpleNamespace(instructions="x86-64+vnni"), teacher=SimpleNamespace(given=None)
+        ),
+        job=SimpleNamespace(run=SimpleNamespace(emulate="auto", redecide=False)),
+        store=SimpleNamespace(decision=decided.get, decide=decided.__setitem__),
+        left=lambda: 1e6,
+    )
+    row = SimpleNamespace(scheme="dynamic_int8")
+    assert processors._known(course, row, "arm64") == found
+    assert len(decided) == kept
+
+
 @pytest.mark.parametrize(
     ("count", "state"), [(10, "not_checked"), (39, "not_checked"), (40, "differs")]
 )

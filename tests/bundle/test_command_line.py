@@ -343,3 +343,9 @@ def test_eval_as_another_processor_scores_and_compares(command, tmp_path, text_c
     (tmp_path / "rows" / "test.csv").write_text(f"text,label\nthe rain,{label}\nsun,{label}\n")
     code, said, _ = command("eval", out, "--cpu", "nehalem", "--data", tmp_path / "rows")
     assert code == 0 and "2 test rows of rows" in said and "there" in said
+    assert "the manifest does not name" not in said
+    graph = replace(text_contents.graph, processors=("arm64",))
+    contents = replace(text_contents, graph=graph)
+    out = bundle.write(tmp_path / "arm", contents, prove=lambda opened: None).folder
+    code, said, _ = command("eval", out, "--cpu", "nehalem")
+    assert code == 0 and "the manifest does not name x86-64: " in said

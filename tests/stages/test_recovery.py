@@ -58,32 +58,27 @@ def test_what_does_not_help_stays_int8():
 
 def planted(source, exported, tmp_path):
     """Return a tiny encoder whose pooler int8 can't hold: a huge weight of an input that is 0."""
-    folder, _ = exported("bert")
-    model = onnx.load(folder / "model.onnx")
-    constants = Constants(model.graph)
-    pooler = next(node for node in model.graph.node if node.op_type == "Gemm")
-    norm = [node for node in model.graph.node if node.op_type == "LayerNormalization"][-1]
-    for node, index, change in ((pooler, 1, 1e4), (norm, 1, 0.0), (norm, 2, 0.0)):
-        values = constants.floats(node.input[index], rank=2 if node is pooler else 1).copy()
-        values[..., 0] *= change
-        node.input[index] = f"planted.{index}.{change}"
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[index]))
-    return spread(model, source, folder, tmp_path / "planted"), pooler.output[0]
+    return scaled(source, exported, tmp_path / "planted", weight=1e4, channel=0.0)
 
 
 def outlying(source, exported, tmp_path):
     """Return a tiny encoder of which one channel before the pooler is 300 times as large."""
+    return scaled(source, exported, tmp_path / "outlying", weight=1 / 300, channel=300.0)[0]
+
+
+def scaled(source, exported, out, *, weight, channel):
+    """Scale a channel before the pooler, and the weights that read it; names the pooler too."""
     folder, _ = exported("bert")
     model = onnx.load(folder / "model.onnx")
     constants = Constants(model.graph)
     pooler = next(node for node in model.graph.node if node.op_type == "Gemm")
     norm = [node for node in model.graph.node if node.op_type == "LayerNormalization"][-1]
-    for node, index, change in ((pooler, 1, 1 / 300), (norm, 1, 300.0), (norm, 2, 300.0)):
+    for node, index, change in ((pooler, 1, weight), (norm, 1, channel), (norm, 2, channel)):
         values = constants.floats(node.input[index], rank=2 if node is pooler else 1).copy()
         values[..., 0] *= change
-        node.input[index] = f"outlying.{node.op_type}.{index}"
+        node.input[index] = f"scaled.{node.op_type}.{index}"
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[index]))
-    return spread(model, source, folder, tmp_path / "outlying")
+    return spread(model, source, folder, out), pooler.output[0]
 
 
 def spread(model, source, folder, out):
