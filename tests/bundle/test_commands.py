@@ -250,22 +250,24 @@ def test_golden_outputs_that_do_not_come_are_a_miss(write, measured: list, monke
     assert states(result)["golden_difference"] == "misses" and result.verdict == "misses"
 
 
+EARLIER = {
+    "chosen": "s",
+    "environment": {"yardstick": {"fp32_gflops": 50.0, "int8_gops": 200.0, "node_us": 4.0}},
+    "rows": [
+        {
+            "name": "s",
+            "score": {"metric": "accuracy", "test": {"value": 90.0}},
+            "latency_ms": {"p50": 1.0},
+        }
+    ],
+}
+
+
 def test_an_earlier_report_bounds_regression_and_slowdown(
     write, rows: Path, measured: list, tmp_path: Path
 ):
-    earlier = {
-        "chosen": "s",
-        "environment": {"yardstick": {"fp32_gflops": 50.0, "int8_gops": 200.0, "node_us": 4.0}},
-        "rows": [
-            {
-                "name": "s",
-                "score": {"metric": "accuracy", "test": {"value": 90.0}},
-                "latency_ms": {"p50": 1.0},
-            }
-        ],
-    }
     file = tmp_path / "report.json"
-    file.write_text(json.dumps(earlier))
+    file.write_text(json.dumps(EARLIER))
     limits = {"max_regression_points": 0.5, "max_slowdown": 1.5}
     result = commands.check(write(), data=str(rows), limits=limits, baseline=str(file))
     by_name = {one.limit: one for one in result.checks}
@@ -281,19 +283,6 @@ def test_an_earlier_report_bounds_regression_and_slowdown(
         commands.check(write(), baseline=str(file))
     with pytest.raises(UsageError, match="does not exist"):
         commands.check(write(), baseline=str(tmp_path / "none.json"))
-
-
-EARLIER = {
-    "chosen": "s",
-    "environment": {"yardstick": {"fp32_gflops": 50.0, "int8_gops": 200.0, "node_us": 4.0}},
-    "rows": [
-        {
-            "name": "s",
-            "score": {"metric": "accuracy", "test": {"value": 90.0}},
-            "latency_ms": {"p50": 1.0},
-        }
-    ],
-}
 
 
 @pytest.fixture
